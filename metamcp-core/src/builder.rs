@@ -1,0 +1,178 @@
+//! [`Builder`] turns a source tree into an [`Artifact`]; an [`Environment`] is a place where commands run.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::name::{ServerName, TemplateKind};
+use crate::settings::WorkerSettings;
+use crate::source_tree::{Digest, SourceTree};
+use crate::{Error, ErrorKind, Result};
+
+/// A Worker that is ready to publish: its modules and its settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Artifact {
+    /// Modules by name; `import "./x.js"` in `a/b.js` finds `a/x.js`.
+    pub modules: BTreeMap<String, Module>,
+    /// Name of the module with the default export.
+    pub main_module: String,
+    /// Bindings, limits and compatibility.
+    pub settings: WorkerSettings,
+}
+
+/// One module of an [`Artifact`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Module {
+    /// How the runtime reads it.
+    pub kind: ModuleKind,
+    /// Its bytes.
+    pub content: Bytes,
+}
+
+/// How a runtime reads a module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModuleKind {
+    /// ECMAScript module.
+    EsModule,
+    /// JSON, imported as its parsed value.
+    Json,
+    /// Text, imported as a string.
+    Text,
+    /// Bytes, imported as an `ArrayBuffer`.
+    Data,
+    /// WebAssembly module.
+    Wasm,
+}
+
+impl Artifact {
+    /// SHA-256 over modules and settings: equal digests run alike.
+    ///
+    /// # Panics
+    /// Never: settings are plain data that always serializes.
+    pub fn digest(&self) -> Digest {
+        let settings = crate::canonical_json(&self.settings);
+        let kinds = |kind: ModuleKind| format!("{kind:?}").into_bytes();
+        let mut parts = vec![settings.into_bytes(), self.main_module.clone().into_bytes()];
+        for (name, module) in &self.modules {
+            parts.extend([name.clone().into_bytes(), kinds(module.kind), module.content.to_vec()]);
+        }
+        Digest::of_parts(parts.iter().map(Vec::as_slice))
+    }
+}
+
+/// Builds servers, and lends isolated environments for builds and commands.
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait Builder: Debug + Send + Sync + 'static {
+    /// Builds a project. Deterministic where nothing is downloaded: the same tree gives the same artifact.
+    ///
+    /// [`ErrorKind::BuildFailed`] with the tool's own message; [`ErrorKind::Unsupported`] for what this builder
+    /// cannot build (npm dependencies without a container); [`ErrorKind::ConfigInvalid`] if the machine lacks a
+    /// tool, with what to install; [`ErrorKind::TimedOut`] after the builder's limit. Leaves nothing behind.
+    async fn build(&self, source: &SourceTree, settings: &WorkerSettings) -> Result<Artifact>;
+
+    /// Identifies builder and toolchain: part of the build cache's key, changed whenever output may change.
+    fn fingerprint(&self) -> String;
+
+    /// Makes an isolated environment with a template's files in it. At most a configured number (3 by default)
+    /// exist at once; others wait in order, up to the builder's limit ([`ErrorKind::TimedOut`]).
+    ///
+    /// The default refuses with [`ErrorKind::Unsupported`]: not every builder has a container.
+    async fn create_environment(&self, server: &ServerName, template: TemplateKind) -> Result<Arc<dyn Environment>> {
+        Err(no_environments(&format!("an environment for server {server} ({template})")))
+    }
+
+    /// An environment that still exists, by its container id; [`ErrorKind::NotFound`] otherwise.
+    async fn environment(&self, container_id: &str) -> Result<Arc<dyn Environment>> {
+        Err(no_environments(&format!("environment {container_id:?}")))
+    }
+
+    /// Frees everything this builder holds. Idempotent.
+    async fn close(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn no_environments(wanted: &str) -> Error {
+    Error::new(ErrorKind::Unsupported, format!("{wanted}: this builder has no containers"))
+        .with_help("open with a container builder to run commands")
+}
+
+/// An isolated place with a workspace folder, where commands run: the seed's Container Manager.
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait Environment: Debug + Send + Sync + 'static {
+    /// What is installed in it.
+    async fn info(&self) -> Result<EnvironmentInfo>;
+
+    /// Runs a command line in a shell. A command past its timeout is killed with its children and answers
+    /// [`ErrorKind::TimedOut`]; the environment stays usable. A non-zero exit code is an `Ok` output.
+    async fn exec(&self, command: &Command) -> Result<CommandOutput>;
+
+    /// Writes a file, making its folders. The path is relative to the workspace and may not leave it.
+    async fn write_file(&self, path: &str, content: Bytes) -> Result<()>;
+
+    /// A file's bytes; [`ErrorKind::NotFound`] if there is none.
+    async fn read_file(&self, path: &str) -> Result<Bytes>;
+
+    /// Names in a folder, sorted; folders end with `/`.
+    async fn list_files(&self, path: &str) -> Result<Vec<String>>;
+
+    /// Removes a file or folder; removing an absent one succeeds.
+    async fn delete_file(&self, path: &str) -> Result<()>;
+
+    /// Stops and removes the environment. Idempotent.
+    async fn destroy(&self) -> Result<()>;
+}
+
+/// What an environment offers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvironmentInfo {
+    /// Id of its container.
+    pub container_id: String,
+    /// Version of Node.js.
+    pub node_version: String,
+    /// Version of npm.
+    pub npm_version: String,
+    /// Version of wrangler.
+    pub wrangler_version: String,
+    /// Templates whose dependencies are installed.
+    pub available_templates: Vec<String>,
+}
+
+/// A command line with its limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The command line, for `sh -c`.
+    pub line: String,
+    /// Folder relative to the workspace; empty for the workspace itself.
+    pub working_directory: String,
+    /// Limit on its run time.
+    pub timeout: Duration,
+}
+
+/// What a finished command left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandOutput {
+    /// Standard output, cut at the environment's limit.
+    pub stdout: String,
+    /// Standard error, cut at the environment's limit.
+    pub stderr: String,
+    /// Exit code; 128 + signal number if it was killed.
+    pub exit_code: i32,
+    /// How long it ran.
+    pub execution_time: Duration,
+}
+
+impl CommandOutput {
+    /// Whether the exit code is 0.
+    pub fn success(&self) -> bool {
+        self.exit_code == 0
+    }
+}

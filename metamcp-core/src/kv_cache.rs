@@ -1,0 +1,84 @@
+//! [`KvCache`]: a cache of bytes by key that may forget anything at any time.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::{Error, ErrorKind, Result};
+
+/// Longest key, in bytes (Workers KV's limit).
+pub const MAX_KEY_BYTES: usize = 512;
+/// Largest value, in bytes (Workers KV's limit).
+pub const MAX_VALUE_BYTES: usize = 25 * 1024 * 1024;
+
+/// How long an entry lives: at least 60 seconds, which is Workers KV's floor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ttl(Duration);
+
+impl Ttl {
+    /// One hour, for `config:{serverId}`.
+    pub const HOUR: Self = Self(Duration::from_secs(3_600));
+    /// One day, for `build:{serverId}:{hash}`.
+    pub const DAY: Self = Self(Duration::from_secs(86_400));
+
+    /// A time to live of whole seconds; below 60 it is [`ErrorKind::LimitExceeded`].
+    pub fn from_secs(seconds: u64) -> Result<Self> {
+        if seconds < 60 {
+            return Err(Error::new(ErrorKind::LimitExceeded, format!("ttl of {seconds} s is below the 60 s minimum")));
+        }
+        Ok(Self(Duration::from_secs(seconds)))
+    }
+
+    /// The time to live as a duration.
+    pub fn as_duration(self) -> Duration {
+        self.0
+    }
+}
+
+/// A cache with a time to live. Keys in use: `config:{serverId}` and `build:{serverId}:{hash}`.
+///
+/// A miss or a cache that is down only costs time: nothing is kept here alone, and it holds no lock. A read
+/// after an overwrite may return the older value for up to 60 seconds (Workers KV).
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait KvCache: Debug + Send + Sync + 'static {
+    /// The value, or `None` if there is none or its time is over.
+    ///
+    /// [`ErrorKind::LimitExceeded`] for a key that is empty or longer than [`MAX_KEY_BYTES`];
+    /// [`ErrorKind::Unavailable`] if the cache cannot answer.
+    async fn get(&self, key: &str) -> Result<Option<Bytes>>;
+
+    /// Writes or overwrites a value. Idempotent.
+    ///
+    /// [`ErrorKind::LimitExceeded`] for a bad key or a value over [`MAX_VALUE_BYTES`].
+    async fn put(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<()>;
+
+    /// Removes a value; removing an absent one succeeds.
+    async fn delete(&self, key: &str) -> Result<()>;
+
+    /// Keys that begin with `prefix`, in byte order; all of them.
+    async fn list(&self, prefix: &str) -> Result<Vec<String>>;
+}
+
+/// Refuses a key that Workers KV would refuse; every implementation calls it first.
+pub fn check_key(key: &str) -> Result<()> {
+    let problem = match key {
+        "" => "is empty",
+        "." | ".." => "is a reserved path",
+        _ if key.len() > MAX_KEY_BYTES => "is longer than 512 bytes",
+        _ => return Ok(()),
+    };
+    let shown: String = key.chars().take(40).collect();
+    Err(Error::new(ErrorKind::LimitExceeded, format!("cache key {shown:?} {problem}")))
+}
+
+/// Refuses a value that Workers KV would refuse; every implementation calls it first.
+pub fn check_value(value: &[u8]) -> Result<()> {
+    if value.len() > MAX_VALUE_BYTES {
+        let message = format!("cache value of {} bytes is over the {MAX_VALUE_BYTES} byte limit", value.len());
+        return Err(Error::new(ErrorKind::LimitExceeded, message));
+    }
+    Ok(())
+}

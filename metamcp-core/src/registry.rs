@@ -1,0 +1,117 @@
+//! [`Registry`]: what is known of every server, and who may change it now.
+
+mod records;
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::Result;
+use crate::name::{ServerId, ServerKey, VersionId};
+use crate::validate::ValidDefinition;
+pub use records::{
+    ApiKeyRecord, AuditEntry, ClientConnection, DeploymentId, DeploymentKind, DeploymentRecord, DeploymentStep, Expect,
+    Lease, ListOptions, LiveState, Page, RecordStatus, Revision, ServerRecord, ServerSummary, VersionRecord,
+};
+
+/// Durable state: servers with their definitions, versions, deployments, client connections, API keys, audit
+/// entries and leases.
+///
+/// Every method is atomic: it happens whole or not at all, also when the program is killed in it. Reads see
+/// every write that was acknowledged before. Times come from the database's clock. Error kinds common to all:
+/// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the store cannot answer and
+/// [`ErrorKind::Unexpected`](crate::ErrorKind::Unexpected) if it holds what it should not.
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait Registry: Debug + Send + Sync + 'static {
+    /// Writes a definition: a new server for [`Expect::Absent`], else the next revision of an existing one.
+    ///
+    /// The server is found by the definition's name. Writing what is already there is a no-op that returns the
+    /// present record, whatever was expected. Otherwise
+    /// [`ErrorKind::AlreadyExists`](crate::ErrorKind::AlreadyExists) if it was to be absent,
+    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) (naming both revisions) if the revision read is no
+    /// longer the newest, [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if a revision was expected of a
+    /// server that is not there.
+    async fn put_server(&self, definition: &ValidDefinition, expect: Expect) -> Result<ServerRecord>;
+
+    /// A server by id or name; [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is none.
+    async fn get_server(&self, key: &ServerKey) -> Result<ServerRecord>;
+
+    /// Id and newest revision of a server: the cheap read that validates a cached record.
+    async fn get_revision(&self, key: &ServerKey) -> Result<(ServerId, Revision)>;
+
+    /// Servers in order of names, page by page, without their definitions.
+    async fn list_servers(&self, options: &ListOptions) -> Result<Page<ServerSummary>>;
+
+    /// Removes a server with all that belongs to it except audit entries;
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is none.
+    async fn remove_server(&self, id: ServerId) -> Result<()>;
+
+    /// Records a version with its snapshot. Idempotent by server and version.
+    async fn put_version(&self, version: &VersionRecord) -> Result<()>;
+
+    /// Versions of a server, newest first; empty if the server is unknown.
+    async fn list_versions(&self, id: ServerId) -> Result<Vec<VersionRecord>>;
+
+    /// One version; [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is none.
+    async fn get_version(&self, id: ServerId, version: &VersionId) -> Result<VersionRecord>;
+
+    /// Removes a version; an absent one succeeds.
+    async fn remove_version(&self, id: ServerId, version: &VersionId) -> Result<()>;
+
+    /// Writes a deployment's step, before the step is taken. Refused with
+    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) unless `lease` is still held: its fencing number is
+    /// the newest for the lease's name, and its time is not over.
+    async fn put_deployment(&self, deployment: &DeploymentRecord, lease: &Lease) -> Result<()>;
+
+    /// Writes a deployment's last step together with what is live now, under the same rule as
+    /// [`Registry::put_deployment`]. `None` leaves the server's live state as it is.
+    async fn finish_deployment(
+        &self,
+        deployment: &DeploymentRecord,
+        live: Option<LiveState>,
+        lease: &Lease,
+    ) -> Result<()>;
+
+    /// Deployments of a server, newest first, at most `limit`.
+    async fn list_deployments(&self, id: ServerId, limit: u32) -> Result<Vec<DeploymentRecord>>;
+
+    /// Deployments that neither finished nor failed, oldest first: what a crash may have left.
+    async fn pending_deployments(&self) -> Result<Vec<DeploymentRecord>>;
+
+    /// Takes a named lease for `ttl`. [`ErrorKind::Conflict`](crate::ErrorKind::Conflict), naming the holder, while
+    /// somebody holds it. Each acquisition has a higher fencing number than all before it.
+    async fn acquire_lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<Lease>;
+
+    /// Extends a lease that is still held; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if it is not.
+    async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<Lease>;
+
+    /// Gives a lease back; one that is no longer held succeeds.
+    async fn release_lease(&self, lease: &Lease) -> Result<()>;
+
+    /// Writes an external MCP server's connection. Idempotent by id;
+    /// [`ErrorKind::AlreadyExists`](crate::ErrorKind::AlreadyExists) if the name belongs to another id.
+    async fn put_connection(&self, connection: &ClientConnection) -> Result<()>;
+
+    /// Connections of a server, in order of names.
+    async fn list_connections(&self, id: ServerId) -> Result<Vec<ClientConnection>>;
+
+    /// Removes a connection; an absent one succeeds.
+    async fn remove_connection(&self, connection_id: uuid::Uuid) -> Result<()>;
+
+    /// Writes an API key's hash and rights. Idempotent by id.
+    async fn put_api_key(&self, key: &ApiKeyRecord) -> Result<()>;
+
+    /// The key with this hash, revoked and expired ones included; `None` if there is none.
+    async fn find_api_key(&self, hash: &crate::Digest) -> Result<Option<ApiKeyRecord>>;
+
+    /// All keys, in order of creation.
+    async fn list_api_keys(&self) -> Result<Vec<ApiKeyRecord>>;
+
+    /// Appends an audit entry; entries are never changed.
+    async fn append_audit(&self, entry: &AuditEntry) -> Result<()>;
+
+    /// Audit entries, newest first, at most `limit`.
+    async fn list_audit(&self, limit: u32) -> Result<Vec<AuditEntry>>;
+}

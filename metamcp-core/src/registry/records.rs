@@ -1,0 +1,343 @@
+//! What a registry stores.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use time::OffsetDateTime;
+use url::Url;
+use uuid::Uuid;
+
+use crate::definition::ServerDefinition;
+use crate::name::{ServerId, ServerName, TemplateKind, VersionId};
+use crate::publisher::ServerRef;
+use crate::source_tree::Digest;
+
+/// Counts the changes of one server's definition, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Revision(pub u64);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a writer believes to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// No server of this name.
+    Absent,
+    /// The server at the revision that was read.
+    Revision(Revision),
+}
+
+/// Where a server stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordStatus {
+    /// Defined, never live.
+    Draft,
+    /// Live.
+    Deployed,
+    /// Was live; its last change of state failed and nothing is served.
+    Failed,
+}
+
+impl RecordStatus {
+    /// The status as stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Draft => "draft",
+            Self::Deployed => "deployed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A server with its working definition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerRecord {
+    /// Id, fixed at creation.
+    pub id: ServerId,
+    /// Unique name.
+    pub name: ServerName,
+    /// Revision of the working definition.
+    pub revision: Revision,
+    /// Where it stands.
+    pub status: RecordStatus,
+    /// The working definition, as it was written.
+    pub definition: ServerDefinition,
+    /// What is live, if anything is.
+    pub live: Option<LiveState>,
+    /// Id of its build environment, while one exists.
+    pub container_id: Option<String>,
+    /// When it was created.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When its definition or live state last changed.
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: OffsetDateTime,
+}
+
+impl ServerRecord {
+    /// Id and name, as publishers take them.
+    pub fn reference(&self) -> ServerRef {
+        ServerRef { id: self.id, name: self.name.clone() }
+    }
+}
+
+/// What is live of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LiveState {
+    /// Where it stands.
+    pub status: RecordStatus,
+    /// Where it answers.
+    pub url: Url,
+    /// The version that is served.
+    pub version: VersionId,
+    /// The revision that version was made from.
+    pub revision: Revision,
+}
+
+/// A server without its definition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerSummary {
+    /// Id.
+    pub id: ServerId,
+    /// Unique name.
+    pub name: ServerName,
+    /// What it is for.
+    pub description: String,
+    /// Semantic version of the server.
+    pub version: String,
+    /// Template.
+    pub template: TemplateKind,
+    /// Revision of the working definition.
+    pub revision: Revision,
+    /// Where it stands.
+    pub status: RecordStatus,
+    /// What is live, if anything is.
+    pub live: Option<LiveState>,
+    /// When it was created.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When its definition or live state last changed.
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: OffsetDateTime,
+}
+
+/// Which servers to list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListOptions {
+    /// At most so many (1 to 1,000; default 100).
+    pub limit: u32,
+    /// Continue behind this name: [`Page::next`] of the page before.
+    pub after: Option<ServerName>,
+    /// Only servers that stand here.
+    pub status: Option<RecordStatus>,
+    /// Only servers whose definition and live state did not change since.
+    pub not_updated_since: Option<OffsetDateTime>,
+}
+
+impl Default for ListOptions {
+    fn default() -> Self {
+        Self { limit: 100, after: None, status: None, not_updated_since: None }
+    }
+}
+
+/// One page of a listing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The entries.
+    pub items: Vec<T>,
+    /// Where the next page begins; `None` on the last one.
+    pub next: Option<ServerName>,
+}
+
+/// A version: what was built, and from which definition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VersionRecord {
+    /// The server.
+    pub server_id: ServerId,
+    /// The publisher's name for it.
+    pub version: VersionId,
+    /// The revision it was made from.
+    pub revision: Revision,
+    /// Digest of the artifact.
+    pub artifact: Digest,
+    /// The definition it was made from: what verification compares with.
+    pub definition: ServerDefinition,
+    /// When it was made.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+}
+
+/// Id of a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DeploymentId(pub Uuid);
+
+/// What a deployment does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeploymentKind {
+    /// Makes a new version live.
+    Deploy,
+    /// Makes an older version live again.
+    Rollback,
+    /// Takes the server down and removes it.
+    Remove,
+}
+
+/// The step a deployment is about to take, or how it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeploymentStep {
+    /// Generating and building; nothing outside has changed.
+    Building,
+    /// Uploading a version; it may exist without being recorded.
+    Staging,
+    /// Checking the preview of the staged version.
+    Verifying,
+    /// Making the version live.
+    Activating,
+    /// Checking the live endpoint.
+    Confirming,
+    /// Taking the server down.
+    Removing,
+    /// Ended well.
+    Live,
+    /// Ended badly, and undone.
+    Failed,
+}
+
+impl DeploymentStep {
+    /// The step as stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Building => "building",
+            Self::Staging => "staging",
+            Self::Verifying => "verifying",
+            Self::Activating => "activating",
+            Self::Confirming => "confirming",
+            Self::Removing => "removing",
+            Self::Live => "live",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Whether nothing more follows.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Live | Self::Failed)
+    }
+}
+
+/// One deployment and how far it came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentRecord {
+    /// Id.
+    pub id: DeploymentId,
+    /// The server.
+    pub server: ServerRef,
+    /// What it does.
+    pub kind: DeploymentKind,
+    /// How far it came.
+    pub step: DeploymentStep,
+    /// The revision it deploys.
+    pub revision: Revision,
+    /// The version it makes live, once staged.
+    pub version: Option<VersionId>,
+    /// The version that was live before.
+    pub previous: Option<VersionId>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// When it began, by the caller's clock.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+}
+
+/// The right to change something until a time, with a number that fences off older holders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// What it is for.
+    pub name: String,
+    /// Who holds it.
+    pub holder: String,
+    /// Higher than that of every lease of this name before it.
+    pub fence: u64,
+    /// When it ends unless renewed, by the database's clock.
+    pub expires_at: OffsetDateTime,
+}
+
+/// A connection to an external MCP server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientConnection {
+    /// Id.
+    pub id: Uuid,
+    /// Unique name.
+    pub name: String,
+    /// The server it serves.
+    pub server_id: ServerId,
+    /// URL, transport and pinned definitions.
+    pub config: Value,
+    /// What the other side said it can do.
+    pub capabilities: Value,
+    /// Number of its tools.
+    pub tools_count: u32,
+    /// Number of its resources.
+    pub resources_count: u32,
+    /// Number of its prompts.
+    pub prompts_count: u32,
+    /// When it last answered.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub last_connected: Option<OffsetDateTime>,
+}
+
+/// An API key: its hash and what it allows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiKeyRecord {
+    /// Id.
+    pub id: Uuid,
+    /// Name for people.
+    pub name: String,
+    /// SHA-256 of the key; the key itself is shown once and never stored.
+    pub hash: Digest,
+    /// What it allows.
+    pub scopes: Vec<String>,
+    /// Patterns of server names it is limited to; empty for all.
+    pub servers: Vec<String>,
+    /// When it ends.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub expires_at: Option<OffsetDateTime>,
+    /// When it was revoked.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub revoked_at: Option<OffsetDateTime>,
+}
+
+/// Who changed what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditEntry {
+    /// When, by the caller's clock.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// Who: a key's name, `stdio`, or the embedding program.
+    pub actor: String,
+    /// What was done, as the API's verb.
+    pub action: String,
+    /// The server's name, if it was about one.
+    pub server: Option<String>,
+    /// Digest of the definition before.
+    pub before: Option<Digest>,
+    /// Digest of the definition after.
+    pub after: Option<Digest>,
+}

@@ -1,0 +1,96 @@
+//! What a Worker needs beside its code. `wrangler.jsonc`, the workerd configuration and an upload's metadata
+//! all come from here.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::definition::Binding;
+use crate::name::{EnvName, ServerName};
+use crate::validate::{EffectiveLimits, EgressRule, ValidDefinition};
+
+/// The compatibility date every generated Worker runs with: workerd refuses one that is newer than its own
+/// release, and from 2026-08-04 on `nodejs_compat` is the default.
+pub const COMPATIBILITY_DATE: &str = "2026-11-01";
+
+/// Bindings, limits and compatibility of one Worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerSettings {
+    /// The server's name.
+    pub name: ServerName,
+    /// Workers compatibility date.
+    pub compatibility_date: String,
+    /// Workers compatibility flags.
+    #[serde(default)]
+    pub compatibility_flags: Vec<String>,
+    /// Plain values by name.
+    #[serde(default)]
+    pub vars: BTreeMap<EnvName, Value>,
+    /// Names of the secrets the Worker reads; a publisher binds those that have a value.
+    #[serde(default)]
+    pub secrets: Vec<EnvName>,
+    /// Platform resources by name.
+    #[serde(default)]
+    pub bindings: BTreeMap<EnvName, Binding>,
+    /// Durable Object classes the template brings.
+    #[serde(default)]
+    pub durable_objects: Vec<DurableObjectClass>,
+    /// Cron expressions the template brings.
+    #[serde(default)]
+    pub crons: Vec<String>,
+    /// Where it may connect to; `None` is the public internet.
+    #[serde(default)]
+    pub egress: Option<Vec<EgressRule>>,
+    /// Limits of the server as a whole.
+    pub limits: EffectiveLimits,
+    /// Timeouts of the tools that differ from the server's, in milliseconds.
+    #[serde(default)]
+    pub tool_timeouts_ms: BTreeMap<String, u64>,
+    /// npm packages and their versions.
+    #[serde(default)]
+    pub dependencies: BTreeMap<String, String>,
+}
+
+/// A Durable Object class with SQLite storage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DurableObjectClass {
+    /// `env.NAME`.
+    pub binding: String,
+    /// Name of the exported class.
+    pub class_name: String,
+}
+
+impl WorkerSettings {
+    /// The settings of a definition; pure.
+    pub fn of(definition: &ValidDefinition) -> Self {
+        let limits = definition.limits();
+        let tool_timeouts_ms = definition
+            .tools()
+            .iter()
+            .filter(|tool| tool.limits.timeout_ms != limits.timeout_ms)
+            .map(|tool| (tool.name.to_string(), tool.limits.timeout_ms))
+            .collect();
+        Self {
+            name: definition.name().clone(),
+            compatibility_date: COMPATIBILITY_DATE.to_owned(),
+            compatibility_flags: Vec::new(),
+            vars: definition.vars().clone(),
+            secrets: definition.secrets().to_vec(),
+            bindings: definition.bindings().clone(),
+            durable_objects: Vec::new(),
+            crons: Vec::new(),
+            egress: definition.egress().map(<[EgressRule]>::to_vec),
+            limits,
+            tool_timeouts_ms,
+            dependencies: definition.written().dependencies.clone(),
+        }
+    }
+
+    /// Whether the Worker keeps state that a second process must not open at the same time.
+    pub fn has_durable_state(&self) -> bool {
+        !self.durable_objects.is_empty()
+    }
+}
