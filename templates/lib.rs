@@ -37,7 +37,7 @@ macro_rules! template {
     ($name:literal: $($path:literal),* $(,)?) => {
         Template {
             name: $name,
-            files: files!($name / $($path),*),
+            files: &[$(File { path: $path, content: include_str!(concat!($name, "/", $path)) }),*],
             bodies: include_str!(concat!($name, "/src/bodies.js.hbs")),
             body: include_str!(concat!($name, "/src/body.js.hbs")),
             readme: include_str!(concat!($name, "/README.md.hbs")),
@@ -46,7 +46,7 @@ macro_rules! template {
 }
 
 /// What speaks MCP in every generated server, relative to `src/runtime/`.
-pub const RUNTIME: &[File] = files!("runtime/src/": RUNTIME_FILES);
+pub const RUNTIME: &[File] = files!("runtime/src/": "answer.ts", "binary.ts", "body.ts", "call.ts", "catalog.ts", "concurrency.ts", "context.ts", "definition.ts", "environment.ts", "failure.ts", "guard.ts", "handler.ts", "input.ts", "json.ts", "legacy.ts", "prompt.ts", "resource.ts", "result.ts", "schema.ts", "server.ts", "tool.ts", "uri-template.ts");
 
 /// `remote-mcp-authless`: the plain stateless server.
 pub const REMOTE_MCP_AUTHLESS: Template = template!("remote-mcp-authless": "src/index.ts", "tsconfig.json");

@@ -78,7 +78,8 @@ pub trait Builder: Debug + Send + Sync + 'static {
     async fn build(&self, source: &SourceTree, settings: &WorkerSettings) -> Result<Artifact>;
 
     /// Identifies builder and toolchain: part of the build cache's key, changed whenever output may change.
-    fn fingerprint(&self) -> String;
+    /// `None` where building costs less than reading a cache.
+    fn fingerprint(&self) -> Option<String>;
 
     /// Makes an isolated environment with a template's files in it. At most a configured number (3 by default)
     /// exist at once; others wait in order, up to the builder's limit ([`ErrorKind::TimedOut`]).

@@ -11,13 +11,13 @@ use crate::validate::ValidDefinition;
 use crate::{Result, SourceTree};
 
 /// Where the generated description of the server stands in the tree.
-pub const DEFINITION_PATH: &str = "src/definition.json";
+pub(crate) const DEFINITION_PATH: &str = "src/definition.json";
 /// Where the generated imports of the bodies stand in the tree.
-pub const BODIES_PATH: &str = "src/bodies.js";
+pub(crate) const BODIES_PATH: &str = "src/bodies.js";
 /// The folder of the bodies' modules in the tree.
-pub const BODIES_FOLDER: &str = "src/bodies/";
+pub(crate) const BODIES_FOLDER: &str = "src/bodies/";
 /// The entry point in the tree.
-pub const ENTRY_PATH: &str = "src/index.ts";
+pub(crate) const ENTRY_PATH: &str = "src/index.ts";
 
 /// Generates the whole project: `npm install && npx wrangler dev` runs it.
 ///

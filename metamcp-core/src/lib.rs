@@ -9,7 +9,10 @@
 //! ([`Registry`], [`KvCache`], [`Builder`], [`Publisher`]) and the deploy pipeline over them.
 
 mod builder;
+#[cfg(feature = "bundle")]
+pub mod bundle;
 mod canonical;
+mod codegen;
 mod definition;
 mod error;
 pub mod kv_cache;
@@ -22,6 +25,7 @@ mod validate;
 
 pub use builder::{Artifact, Builder, Command, CommandOutput, Environment, EnvironmentInfo, Module, ModuleKind};
 pub(crate) use canonical::canonical_json;
+pub use codegen::generate;
 pub use definition::{
     Auth, Binding, BindingKind, Limits, Probe, PromptArgument, PromptDefinition, ResourceDefinition, ServerDefinition,
     ToolDefinition, ToolExample,

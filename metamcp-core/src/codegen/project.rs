@@ -75,7 +75,6 @@ pub(super) fn wrangler(definition: &ValidDefinition) -> Vec<u8> {
         entry("find_additional_modules", &true),
         entry("preserve_file_names", &true),
         entry("rules", &json!([{ "type": "ESModule", "globs": ["bodies/*.js"] }])),
-        entry("limits", &json!({ "cpu_ms": settings.limits.timeout_ms.min(300_000) })),
     ]);
     if !settings.vars.is_empty() {
         lines.push(entry("vars", &settings.vars));
