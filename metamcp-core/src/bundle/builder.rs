@@ -12,7 +12,8 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::Toolchain;
-use crate::builder::{Artifact, Builder, Module, ModuleKind};
+use crate::artifact::{Artifact, Module, ModuleKind};
+use crate::builder::Builder;
 use crate::codegen::{BODIES_FOLDER, BODIES_PATH, DEFINITION_PATH, ENTRY_PATH};
 use crate::settings::WorkerSettings;
 use crate::source_tree::SourceTree;

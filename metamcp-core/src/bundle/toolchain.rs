@@ -111,9 +111,8 @@ async fn npm_install(folder: &Path) -> Result<()> {
             return Err(Error::new(ErrorKind::TimedOut, message).with_help("check the network and npm's registry"));
         }
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::new(ErrorKind::ConfigInvalid, "npm was not found on PATH").with_help(
-                "install Node.js 20 or newer with npm: it is needed once, to install workerd and esbuild",
-            ));
+            return Err(Error::new(ErrorKind::ConfigInvalid, "npm was not found on PATH")
+                .with_help("install Node.js 20 or newer with npm: it is needed once, to install workerd and esbuild"));
         }
         Ok(Err(error)) => return Err(cannot("run npm in", folder, error)),
         Ok(Ok(output)) => output,
