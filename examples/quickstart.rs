@@ -57,9 +57,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let key: ServerKey = "text-lab".parse()?;
     meta.servers().create(&definition("text-lab")?).await?;
     let first = meta.deployments().deploy(&key).await?;
-    println!("\ndeployed {} as version {} and verified it over MCP {}", first.name, first.version, first.verification.protocol_version);
+    println!(
+        "\ndeployed {} as version {} and verified it over MCP {}",
+        first.name, first.version, first.verification.protocol_version
+    );
 
-    for (era, client) in [("2025-11-25", connect_2025(first.url.as_str()).await?), ("2026-07-28", connect_2026(first.url.as_str()).await?)] {
+    for (era, client) in [
+        ("2025-11-25", connect_2025(first.url.as_str()).await?),
+        ("2026-07-28", connect_2026(first.url.as_str()).await?),
+    ] {
         println!("\na client of MCP {era}:");
         println!("  measure_text -> {}", call(&client, "measure_text", "It was a bright cold day in April.").await?);
         println!("  find_dates   -> {}", call(&client, "find_dates", "from 2026-01-01 to 2026-07-28").await?);
@@ -99,7 +105,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let warm = definition_to_first_answer(&meta).await?;
     let keep = std::env::args().any(|argument| argument == "--keep");
-    println!("\n{}", if keep { "it stays until Ctrl-C" } else { "it is removed as this program ends (-- --keep leaves it)" });
+    println!(
+        "\n{}",
+        if keep { "it stays until Ctrl-C" } else { "it is removed as this program ends (-- --keep leaves it)" }
+    );
     println!("live at {}\ndefinition to first answer: {warm} ms", first.url);
     if keep {
         tokio::signal::ctrl_c().await?;

@@ -34,7 +34,11 @@ impl CloudflareConfig {
             problems.push("the API token is empty or holds blanks or control characters".to_owned());
         }
         let base_url = Url::parse(DEFAULT_BASE_URL).map_err(|error| invalid(error.to_string()))?;
-        if problems.is_empty() { Ok(Self { account_id, api_token, base_url }) } else { Err(invalid(problems.join("; "))) }
+        if problems.is_empty() {
+            Ok(Self { account_id, api_token, base_url })
+        } else {
+            Err(invalid(problems.join("; ")))
+        }
     }
 
     /// Reads `CLOUDFLARE_ACCOUNT_ID`, `CLOUDFLARE_API_TOKEN` and, if set, `CLOUDFLARE_API_BASE_URL`.
