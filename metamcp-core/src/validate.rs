@@ -21,7 +21,7 @@ pub use valid::{
     ValidTool,
 };
 
-use crate::canonical_json;
+use crate::canonical::canonical_json;
 use crate::definition::ServerDefinition;
 use crate::name::TemplateKind;
 use crate::source_tree::Digest;
