@@ -73,7 +73,7 @@ async function attempt<Result>(body: BoundBody, run: Run<Result>, signal: AbortS
   try {
     return await run.finish(await run.call(signal), signal);
   } catch (thrown) {
-    if (thrown instanceof BodyFailure) throw thrown;
+    if (BodyFailure.is(thrown)) throw thrown;
     throw new BodyFailure(describeThrown(thrown, body.source));
   }
 }

@@ -1,5 +1,12 @@
 /** Something went wrong in a body, or with what it returned; `message` is for the client. */
-export class BodyFailure extends Error {}
+export class BodyFailure extends Error {
+  readonly #brand = true;
+
+  /** Not `instanceof`, which a thrown proxy can answer with a throw of its own. */
+  static is(thrown: unknown): thrown is BodyFailure {
+    return typeof thrown === "object" && thrown !== null && #brand in thrown;
+  }
+}
 
 /** Finds the user's own line in a stack. */
 export interface BodySource {

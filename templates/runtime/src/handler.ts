@@ -63,6 +63,7 @@ function createProtocol(host: Host): Fetch {
     }
     const body = await readRequestBody(request, DEFAULT_MAX_REQUEST_BODY_SIZE);
     if (body.tooLarge) {
+      await discardBody(request);
       return jsonRpcError(413, -32000, `Payload Too Large: Request body must not exceed ${DEFAULT_MAX_REQUEST_BODY_SIZE} bytes`);
     }
     let message: unknown;
@@ -75,4 +76,12 @@ function createProtocol(host: Host): Fetch {
       ? serveLegacy(new DefinitionServer(host, "legacy"), request, message)
       : modern.fetch(request, { parsedBody: message });
   };
+}
+
+const DISCARD_MILLISECONDS = 2000;
+
+/** A client that is still sending reads no answer: it would see a broken connection instead. */
+async function discardBody(request: Request): Promise<void> {
+  const signal = AbortSignal.timeout(DISCARD_MILLISECONDS);
+  await request.body?.pipeTo(new WritableStream(), { signal }).catch(() => {});
 }

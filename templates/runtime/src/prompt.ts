@@ -38,7 +38,7 @@ export async function getPrompt(
     );
   } catch (error) {
     // A prompt has no `isError`: only a JSON-RPC error says that it failed.
-    if (error instanceof BodyFailure) throw new ProtocolError(ProtocolErrorCode.InternalError, error.message);
+    if (BodyFailure.is(error)) throw new ProtocolError(ProtocolErrorCode.InternalError, error.message);
     throw error;
   }
 }

@@ -26,7 +26,7 @@ export async function readResource(host: Host, uri: string, caller: Caller): Pro
     );
   } catch (error) {
     // A read has no `isError`: only a JSON-RPC error says that it failed.
-    if (error instanceof BodyFailure) throw new ProtocolError(ProtocolErrorCode.InternalError, error.message);
+    if (BodyFailure.is(error)) throw new ProtocolError(ProtocolErrorCode.InternalError, error.message);
     throw error;
   }
 }

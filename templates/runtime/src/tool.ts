@@ -30,7 +30,7 @@ export async function callTool(
       (returned, bounds) => toToolResult(returned, tool.checkOutput, bounds),
     );
   } catch (error) {
-    if (error instanceof BodyFailure) return errorResult(error.message);
+    if (BodyFailure.is(error)) return errorResult(error.message);
     throw error;
   }
 }

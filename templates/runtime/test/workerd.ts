@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { build } from "esbuild";
-import workerdBinary from "workerd";
+import workerd from "workerd";
 
 /** A server as the generator writes it: file names below `src/`, and their text. */
 export interface GeneratedServer {
@@ -46,18 +46,18 @@ export async function startServer(entry: string, server: GeneratedServer): Promi
   for (const [name, text] of Object.entries(server.bodies)) await writeFile(join(folder, "bodies", `${name}.js`), text);
   await writeFile(join(folder, "config.capnp"), configText(server));
 
-  const workerd = spawn(workerdBinary, ["serve", "config.capnp", "--control-fd", "3"], {
+  const child = spawn(workerd.default, ["serve", "config.capnp", "--control-fd", "3"], {
     cwd: folder,
     stdio: ["ignore", "inherit", "inherit", "pipe"],
   });
-  const exited = new Promise<void>((resolve) => workerd.once("exit", () => resolve()));
+  const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
   const stop = async () => {
-    workerd.kill();
+    child.kill();
     await exited;
     await rm(folder, { recursive: true });
   };
 
-  for await (const line of createInterface({ input: workerd.stdio[3] as NodeJS.ReadableStream })) {
+  for await (const line of createInterface({ input: child.stdio[3] as NodeJS.ReadableStream })) {
     const event = JSON.parse(line) as { event: string; port?: number };
     if (event.event === "listen") return { url: `http://127.0.0.1:${event.port}`, stop };
   }
