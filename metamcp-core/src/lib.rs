@@ -13,6 +13,7 @@ mod canonical;
 mod definition;
 mod error;
 pub mod kv_cache;
+pub mod memory;
 mod name;
 mod publisher;
 pub mod registry;
