@@ -36,5 +36,5 @@ pub use settings::{COMPATIBILITY_DATE, DurableObjectClass, WorkerSettings};
 pub use source_tree::{Digest, SourceTree};
 pub use validate::{
     EffectiveLimits, EgressRule, Problem, ResourceAddress, ValidDefinition, ValidPrompt, ValidPromptSource,
-    ValidResource, ValidTool, ValidationErrors,
+    ValidResource, ValidTool, ValidationErrors, validate,
 };
