@@ -20,6 +20,7 @@ mod error;
 mod event;
 pub mod kv_cache;
 mod lease;
+pub mod memory;
 mod meta_mcp;
 mod name;
 mod publisher;

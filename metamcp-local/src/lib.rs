@@ -1,1 +1,5 @@
-//! Placeholder.
+//! Meta-MCP on this machine.
+
+mod sqlite;
+
+pub use sqlite::{SqliteExecutor, SqliteRegistry};
