@@ -1,7 +1,7 @@
 import type { Environment } from "./environment.ts";
 import { BodyFailure, describeThrown, type BodySource } from "./failure.ts";
 import type { BodyContext } from "./context.ts";
-import { Slots } from "./concurrency.ts";
+import type { Slots } from "./concurrency.ts";
 import type { InputNeeded } from "./input.ts";
 
 export type ToolBody = (parameters: any, env: Environment, ctx: BodyContext) => unknown;
@@ -79,14 +79,15 @@ async function attempt<Result>(body: BoundBody, run: Run<Result>, signal: AbortS
 }
 
 function takeSlots(body: BoundBody): () => void {
-  const taken: Slots[] = [];
-  const release = () => taken.forEach((slots) => slots.release());
+  const taken: (() => void)[] = [];
+  const release = () => taken.forEach((give) => give());
   for (const slots of body.slots) {
-    if (!slots.take()) {
+    const lease = slots.take(body.timeoutMs);
+    if (lease === undefined) {
       release();
       throw new BodyFailure(`${body.label} is busy: ${slots.limit} calls are running already, try again`);
     }
-    taken.push(slots);
+    taken.push(() => slots.release(lease));
   }
   return release;
 }

@@ -47,14 +47,18 @@ export interface Catalog {
   };
 }
 
+/** For a definition without a limit. */
+const DEFAULT_CONCURRENCY = 64;
+
 export function createCatalog({ definition: generated, bodies, firstBodyLine }: Generated): Catalog {
   const definition = generated as Definition;
-  const serverSlots = new Slots(definition.limits.concurrency);
+  const serverSlots = new Slots(definition.limits.concurrency ?? DEFAULT_CONCURRENCY);
 
   function bind(label: string, module: string, limits: Limits): BoundBody {
     const run = bodies[module];
     if (run === undefined) throw new Error(`${label} has no body ${module}`);
-    const slots = [serverSlots, new Slots(limits.concurrency)];
+    // Unlimited slots are not counted: nothing would ever drop what a vanished client left in them.
+    const slots = [serverSlots, ...(limits.concurrency === undefined ? [] : [new Slots(limits.concurrency)])];
     return { label, run, source: { module, firstLine: firstBodyLine }, slots, ...limits };
   }
 

@@ -14,7 +14,7 @@ import { toJson } from "./json.ts";
 
 /** The third parameter of every body: `ctx`. */
 export interface BodyContext {
-  /** Aborted when the client is gone or the time is up. Pass it to `fetch`. */
+  /** Aborted when the time is up, or when workerd sees that the client is gone. Pass it to `fetch`. */
   readonly signal: AbortSignal;
   /** The JSON-RPC id of the request. */
   readonly requestId: string | number;

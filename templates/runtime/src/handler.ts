@@ -15,27 +15,29 @@ import { serveLegacy } from "./legacy.ts";
 import { DefinitionServer } from "./server.ts";
 
 type Fetch = (request: Request) => Promise<Response>;
+type Endpoint = (request: Request, path: string) => Promise<Response>;
 
 /** The Worker of a server: `POST /mcp` speaks MCP, `GET /health` says that the Worker runs. */
 export function createWorker(generated: Generated): { fetch(request: Request, env: Environment): Promise<Response> } {
   const catalog = createCatalog(generated);
   // workerd hands over the same environment again and again, so what depends on it is made once too.
-  const endpoints = new WeakMap<Environment, Fetch>();
+  const endpoints = new WeakMap<Environment, Endpoint>();
 
   return {
     async fetch(request, env) {
-      if (new URL(request.url).pathname === "/health") return Response.json({ status: "ok" });
+      const path = new URL(request.url).pathname;
+      if (path === "/health") return Response.json({ status: "ok" });
       let endpoint = endpoints.get(env);
       if (endpoint === undefined) {
         endpoint = createEndpoint(catalog, env);
         endpoints.set(env, endpoint);
       }
-      return endpoint(request);
+      return endpoint(request, path);
     },
   };
 }
 
-function createEndpoint(catalog: Catalog, env: Environment): Fetch {
+function createEndpoint(catalog: Catalog, env: Environment): Endpoint {
   const guard = createGuard(catalog.definition, env);
   const serve = createProtocol({
     catalog,
@@ -43,10 +45,10 @@ function createEndpoint(catalog: Catalog, env: Environment): Fetch {
     stateCodec: createStateCodec(requestStateKey(env)),
   });
 
-  return async (request) => {
+  return async (request, path) => {
     const refusal = await guard(request);
     if (refusal !== undefined) return refusal;
-    if (new URL(request.url).pathname !== "/mcp") return Response.json({ error: "not found: MCP is at /mcp" }, { status: 404 });
+    if (path !== "/mcp") return Response.json({ error: "not found: MCP is at /mcp" }, { status: 404 });
     // Without sessions there is no stream to open by GET, and nothing to DELETE.
     if (request.method !== "POST") return jsonRpcError(405, -32000, "Method not allowed.", { Allow: "POST" });
     return serve(request);
@@ -61,14 +63,14 @@ function createProtocol(host: Host): Fetch {
     if (!isJsonContentType(request.headers.get("content-type"))) {
       return jsonRpcError(415, -32000, "Unsupported Media Type: Content-Type must be application/json");
     }
-    const body = await readRequestBody(request, DEFAULT_MAX_REQUEST_BODY_SIZE);
-    if (body.tooLarge) {
+    const text = await readBounded(request);
+    if (text === undefined) {
       await discardBody(request);
       return jsonRpcError(413, -32000, `Payload Too Large: Request body must not exceed ${DEFAULT_MAX_REQUEST_BODY_SIZE} bytes`);
     }
     let message: unknown;
     try {
-      message = JSON.parse(body.text);
+      message = JSON.parse(text);
     } catch {
       return jsonRpcError(400, -32700, "Parse error: the request body is not valid JSON");
     }
@@ -76,6 +78,15 @@ function createProtocol(host: Host): Fetch {
       ? serveLegacy(new DefinitionServer(host, "legacy"), request, message)
       : modern.fetch(request, { parsedBody: message });
   };
+}
+
+/** The text of a request's body, or `undefined` when it is too large. */
+async function readBounded(request: Request): Promise<string | undefined> {
+  // A declared length binds the client, and reading natively costs a tenth of a call less.
+  const declared = request.headers.get("content-length");
+  if (declared !== null && Number(declared) <= DEFAULT_MAX_REQUEST_BODY_SIZE) return request.text();
+  const body = await readRequestBody(request, DEFAULT_MAX_REQUEST_BODY_SIZE);
+  return body.tooLarge ? undefined : body.text;
 }
 
 const DISCARD_MILLISECONDS = 2000;

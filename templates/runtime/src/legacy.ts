@@ -37,6 +37,7 @@ export async function serveLegacy(server: McpServer, request: Request, message: 
   });
   restoreErrorCodes(transport);
   await server.connect(transport);
+  closeQuietly(transport);
   const response = await transport.handleMessage(message, { request });
   // A 2025 client takes 404 for a lost session: errors of JSON-RPC come with 200.
   return response.ok ? response : new Response(response.body, { status: 200, headers: response.headers });
@@ -56,6 +57,18 @@ function restoreErrorCodes(transport: Transport): void {
   transport.send = (message, options) => {
     if (!("error" in message) || !isResourceNotFound(message.error)) return send(message, options);
     return send({ ...message, error: { ...message.error, code: RESOURCE_NOT_FOUND } }, options);
+  };
+}
+
+/**
+ * On closing, the SDK makes an error with a stack for whatever is still pending, which
+ * costs a tenth of a call. Once the answer is sent nothing is.
+ */
+function closeQuietly(transport: Transport): void {
+  const send = transport.send.bind(transport);
+  transport.send = (message, options) => {
+    if ("result" in message || "error" in message) transport.onclose = undefined;
+    return send(message, options);
   };
 }
 

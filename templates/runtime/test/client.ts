@@ -22,8 +22,11 @@ export async function request(
   era: Era,
   method: string,
   params: Record<string, unknown> = {},
-  headers: Record<string, string> = {},
 ): Promise<Answer> {
+  return readAnswer(await fetch(`${url}/mcp`, requestInit(era, method, params)));
+}
+
+export function requestInit(era: Era, method: string, params: Record<string, unknown>): RequestInit {
   const modern = era === "2026-07-28";
   const meta = {
     "io.modelcontextprotocol/protocolVersion": era,
@@ -31,7 +34,7 @@ export async function request(
     "io.modelcontextprotocol/clientCapabilities": CAPABILITIES,
   };
   const named = NAMED[method];
-  const response = await fetch(`${url}/mcp`, {
+  return {
     method: "POST",
     headers: {
       "content-type": "application/json",
@@ -39,7 +42,6 @@ export async function request(
       "mcp-protocol-version": era,
       ...(modern && { "mcp-method": method }),
       ...(modern && named !== undefined && { "mcp-name": String(params[named]) }),
-      ...headers,
     },
     body: JSON.stringify({
       jsonrpc: "2.0",
@@ -47,8 +49,7 @@ export async function request(
       method,
       params: modern ? { ...params, _meta: { ...(params["_meta"] as object), ...meta } } : params,
     }),
-  });
-  return readAnswer(response);
+  };
 }
 
 export async function readAnswer(response: Response): Promise<Answer> {

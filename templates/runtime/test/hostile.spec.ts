@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { ERAS, readAnswer, request, type Answer, type Era } from "./client.ts";
+import { ERAS, readAnswer, request, requestInit, type Answer, type Era } from "./client.ts";
 import { generateServer } from "./generate.ts";
 import { startServer, type RunningServer } from "./workerd.ts";
 
@@ -110,6 +110,7 @@ before(async () => {
             required: ["needed"],
           },
         },
+        { name: "streams", body: "for (;;) {\n  await ctx.progress(1);\n  await new Promise((r) => setTimeout(r, 1));\n}", concurrency: 1 },
         { name: "one_at_a_time", body: "await new Promise((r) => setTimeout(r, 100));\nreturn 1;", concurrency: 1 },
         {
           name: "two_questions",
@@ -225,6 +226,22 @@ for (const era of ERAS) {
       assert.match((await prompt(era, "text")).error.message, /lacks the required who/);
       assert.equal((await prompt(era, "nobody")).error.code, -32602);
     });
+  });
+}
+
+for (const era of ERAS) {
+  test(`the slot of a client of ${era} that is gone comes back`, { timeout: 5000 }, async () => {
+    const client = new AbortController();
+    const response = await fetch(`${server.url}/mcp`, {
+      ...requestInit(era, "tools/call", { name: "streams", _meta: { progressToken: 1 } }),
+      signal: client.signal,
+    });
+    assert.equal(response.headers.get("content-type"), "text/event-stream");
+    client.abort();
+    let text;
+    do text = (await call(era, "streams")).result.content[0].text;
+    while (text.includes("is busy"));
+    assert.equal(text, 'tool "streams" timed out after 200 ms');
   });
 }
 

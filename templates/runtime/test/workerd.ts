@@ -31,7 +31,6 @@ export async function bundleRuntime(entry: string, outfile: string): Promise<voi
     conditions: ["workerd", "worker", "browser"],
     external: ["./bodies.js", "./definition.json", "cloudflare:*", "node:*"],
     minify: true,
-    keepNames: false,
     logLevel: "warning",
   });
 }
