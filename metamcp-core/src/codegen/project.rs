@@ -67,15 +67,10 @@ pub(super) fn wrangler(definition: &ValidDefinition) -> Vec<u8> {
     if !settings.compatibility_flags.is_empty() {
         lines.push(entry("compatibility_flags", &settings.compatibility_flags));
     }
-    lines.push(format!(
-        "  // Bodies are uploaded as the files they are, so that errors name their lines.\n{}",
-        entry("base_dir", &"src")
-    ));
-    lines.extend([
-        entry("find_additional_modules", &true),
-        entry("preserve_file_names", &true),
-        entry("rules", &json!([{ "type": "ESModule", "globs": ["bodies/*.js"] }])),
-    ]);
+    // Bodies are uploaded as the files they are, so that errors name their lines. Without `**/` wrangler would bundle
+    // them too.
+    lines.push(entry("find_additional_modules", &true));
+    lines.push(entry("rules", &json!([{ "type": "ESModule", "globs": ["**/bodies/*.js"] }])));
     if !settings.vars.is_empty() {
         lines.push(entry("vars", &settings.vars));
     }

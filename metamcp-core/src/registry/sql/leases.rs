@@ -42,9 +42,18 @@ const RELEASE: &str = concat!(
     " WHERE name = ? AND fence = CAST(? AS INTEGER) AND expires_at > ",
     now!()
 );
+const EXPIRE_ALL: &str =
+    concat!("UPDATE mcp_leases SET expires_at = ", now!(), ", updated_at = ", now!(), " WHERE expires_at > ", now!());
 const SELECT_HOLDER: &str = concat!("SELECT holder FROM mcp_leases WHERE name = ? AND expires_at > ", now!());
 
 impl<E: SqlExecutor> SqlRegistry<E> {
+    /// Ends every lease. Only for a caller that knows all holders to be gone, as the one owner of a data directory
+    /// does; elsewhere leases run out by themselves.
+    pub async fn expire_leases(&self) -> Result<()> {
+        let [_] = self.run([Statement::new(EXPIRE_ALL, [])]).await?;
+        Ok(())
+    }
+
     pub(super) async fn take_lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<Lease> {
         check_lease(name, holder, ttl)?;
         let token = Uuid::new_v4().to_string();

@@ -1,0 +1,216 @@
+//! [`LocalConfig`]: where data lives, where the gateway listens and how servers are isolated.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use metamcp_core::{Error, ErrorKind, Module, ModuleKind, Result};
+
+/// Configuration of the local target.
+#[derive(Debug, Clone)]
+pub struct LocalConfig {
+    /// Folder that holds everything; made with mode 0700.
+    pub data_dir: PathBuf,
+    /// Where the gateway listens. Port 0 is chosen once and then kept in the data directory.
+    pub listen: SocketAddr,
+    /// `Host` names the gateway answers to beside the loopback ones, without port.
+    pub allowed_hosts: Vec<String>,
+    /// How long a server may be without requests before its process is stopped.
+    pub idle_timeout: Duration,
+    /// How long a server may take from its start to its first healthy answer.
+    pub start_timeout: Duration,
+    /// What stands between a server's process and the machine.
+    pub isolation: Isolation,
+    /// Outside hosts that lead to an address of the user's instead, in plain HTTP.
+    pub outbound_overrides: BTreeMap<String, SocketAddr>,
+    /// Workers that stand behind `service` and `images` bindings, by the bindings' target.
+    pub service_workers: BTreeMap<String, ServiceWorker>,
+    /// Where the pinned JavaScript toolchain is kept; `None` for a folder of the user's cache.
+    pub toolchain_dir: Option<PathBuf>,
+}
+
+/// What stands between a server's process and the machine, beside workerd itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Isolation {
+    /// [`Isolation::Bubblewrap`] where it works, else [`Isolation::Process`].
+    #[default]
+    Auto,
+    /// A process with a cleared environment and resource limits, as the same user.
+    Process,
+    /// The same in namespaces of its own, seeing none of the user's files.
+    Bubblewrap,
+    /// A container; not available yet.
+    Docker,
+}
+
+/// A Worker that runs beside a server, in the same process, behind one of its bindings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceWorker {
+    /// Name of the module with the default export.
+    pub main_module: String,
+    /// Modules by name.
+    pub modules: BTreeMap<String, Module>,
+}
+
+impl ServiceWorker {
+    /// A Worker of one ES module. Methods of a default-exported `WorkerEntrypoint` are callable by RPC.
+    pub fn from_source(source: impl Into<String>) -> Self {
+        let module = Module { kind: ModuleKind::EsModule, content: source.into().into() };
+        Self { main_module: "index.js".to_owned(), modules: BTreeMap::from([("index.js".to_owned(), module)]) }
+    }
+}
+
+impl LocalConfig {
+    /// The defaults over one data directory.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            allowed_hosts: Vec::new(),
+            idle_timeout: Duration::from_secs(300),
+            start_timeout: Duration::from_secs(15),
+            isolation: Isolation::Auto,
+            outbound_overrides: BTreeMap::new(),
+            service_workers: BTreeMap::new(),
+            toolchain_dir: None,
+        }
+    }
+
+    /// The configuration of this process's environment: `METAMCP_DATA_DIR`, `METAMCP_LISTEN` (address and port),
+    /// `METAMCP_IDLE_SECONDS`, `METAMCP_ISOLATION` (`auto`, `process`, `bubblewrap`, `docker`) and
+    /// `METAMCP_TOOLCHAIN_DIR`, each optional.
+    pub fn from_env() -> Result<Self> {
+        let mut config = Self::new(data_dir_from_env()?);
+        if let Some(text) = variable("METAMCP_LISTEN")? {
+            config.listen = text
+                .parse()
+                .map_err(|_| invalid("METAMCP_LISTEN", &text, "an address and port like 127.0.0.1:8700"))?;
+        }
+        if let Some(text) = variable("METAMCP_IDLE_SECONDS")? {
+            let seconds = text.parse().map_err(|_| invalid("METAMCP_IDLE_SECONDS", &text, "a number of seconds"))?;
+            config.idle_timeout = Duration::from_secs(seconds);
+        }
+        if let Some(text) = variable("METAMCP_ISOLATION")? {
+            config.isolation = parse_isolation(&text)?;
+        }
+        config.toolchain_dir = env::var_os("METAMCP_TOOLCHAIN_DIR").map(PathBuf::from);
+        Ok(config)
+    }
+
+    /// Sets where the gateway listens.
+    #[must_use]
+    pub fn with_listen(mut self, listen: SocketAddr) -> Self {
+        self.listen = listen;
+        self
+    }
+
+    /// Lets the gateway answer to another `Host` name.
+    #[must_use]
+    pub fn with_allowed_host(mut self, host: impl Into<String>) -> Self {
+        self.allowed_hosts.push(host.into());
+        self
+    }
+
+    /// Sets how long a server may be idle before it sleeps.
+    #[must_use]
+    pub fn with_idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = timeout;
+        self
+    }
+
+    /// Sets how long a server may take to start.
+    #[must_use]
+    pub fn with_start_timeout(mut self, timeout: Duration) -> Self {
+        self.start_timeout = timeout;
+        self
+    }
+
+    /// Sets the isolation.
+    #[must_use]
+    pub fn with_isolation(mut self, isolation: Isolation) -> Self {
+        self.isolation = isolation;
+        self
+    }
+
+    /// Leads requests for an outside host to `address` instead, `http` and `https` both in plain HTTP; for tests
+    /// and proxies. A server's `egress` list still applies to the host.
+    #[must_use]
+    pub fn with_outbound_override(mut self, host: impl Into<String>, address: SocketAddr) -> Self {
+        self.outbound_overrides.insert(host.into().to_ascii_lowercase(), address);
+        self
+    }
+
+    /// Puts a Worker behind the `service` and `images` bindings whose target has this name.
+    #[must_use]
+    pub fn with_service_worker(mut self, target: impl Into<String>, worker: ServiceWorker) -> Self {
+        self.service_workers.insert(target.into(), worker);
+        self
+    }
+
+    /// Sets where the JavaScript toolchain is kept.
+    #[must_use]
+    pub fn with_toolchain_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.toolchain_dir = Some(folder.into());
+        self
+    }
+}
+
+impl LocalConfig {
+    /// Where the toolchain is kept: as configured, or below the user's cache folder.
+    pub(crate) fn toolchain_folder(&self) -> Result<PathBuf> {
+        if let Some(folder) = &self.toolchain_dir {
+            return Ok(folder.clone());
+        }
+        if let Some(folder) = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute()) {
+            return Ok(folder.join("metamcp"));
+        }
+        let below_home = if cfg!(target_os = "macos") { "Library/Caches/metamcp" } else { ".cache/metamcp" };
+        env::home_dir().map(|home| home.join(below_home)).ok_or_else(|| {
+            Error::new(ErrorKind::ConfigInvalid, "there is no home directory to keep the JavaScript toolchain in")
+                .with_help("set METAMCP_TOOLCHAIN_DIR")
+        })
+    }
+}
+
+fn parse_isolation(text: &str) -> Result<Isolation> {
+    match text {
+        "auto" => Ok(Isolation::Auto),
+        "process" => Ok(Isolation::Process),
+        "bubblewrap" => Ok(Isolation::Bubblewrap),
+        "docker" => Ok(Isolation::Docker),
+        _ => Err(invalid("METAMCP_ISOLATION", text, "auto, process, bubblewrap or docker")),
+    }
+}
+
+fn data_dir_from_env() -> Result<PathBuf> {
+    if let Some(folder) = env::var_os("METAMCP_DATA_DIR") {
+        return Ok(PathBuf::from(folder));
+    }
+    if let Some(folder) = env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute()) {
+        return Ok(folder.join("metamcp"));
+    }
+    let below_home =
+        if cfg!(target_os = "macos") { "Library/Application Support/metamcp" } else { ".local/share/metamcp" };
+    env::home_dir().map(|home| home.join(below_home)).ok_or_else(|| {
+        Error::new(ErrorKind::ConfigInvalid, "there is no home directory to keep data in")
+            .with_help("set METAMCP_DATA_DIR")
+    })
+}
+
+fn variable(name: &str) -> Result<Option<String>> {
+    match env::var(name) {
+        Ok(text) => Ok(Some(text)),
+        Err(env::VarError::NotPresent) => Ok(None),
+        Err(env::VarError::NotUnicode(_)) => {
+            Err(Error::new(ErrorKind::ConfigInvalid, format!("environment variable {name} is not UTF-8")))
+        }
+    }
+}
+
+fn invalid(name: &str, text: &str, right: &str) -> Error {
+    Error::new(ErrorKind::ConfigInvalid, format!("environment variable {name} is {text:?}"))
+        .with_help(format!("give {right}"))
+}

@@ -1,0 +1,103 @@
+//! The body of an answer while it passes through.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body_util::{Either, Full};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use serde_json::Value;
+
+use super::reply;
+use crate::workerd::{Call, Connection};
+
+/// A body of the gateway's own, or one that passes through.
+pub(super) type ReplyBody = Either<Full<Bytes>, PassingBody>;
+
+/// A body of a server. At its end the call is over and its connection is free for the next one.
+pub(super) struct PassingBody {
+    inner: Incoming,
+    exchange: Option<Exchange>,
+    /// The last event of a stream whose server ended too early.
+    farewell: Option<Pin<Box<dyn Future<Output = Bytes> + Send>>>,
+}
+
+/// What a passing body holds on to.
+pub(super) struct Exchange {
+    pub(super) call: Call,
+    pub(super) connection: Connection,
+    /// The request's id, if the answer is an event stream: it can still end with an error the client shows.
+    pub(super) stream_id: Option<Value>,
+}
+
+impl PassingBody {
+    pub(super) fn new(inner: Incoming, exchange: Exchange) -> Self {
+        let mut body = Self { inner, exchange: Some(exchange), farewell: None };
+        if body.inner.is_end_stream() {
+            body.finish();
+        }
+        body
+    }
+
+    fn finish(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            exchange.call.running.process.connections().put(exchange.connection);
+            exchange.call.answered();
+        }
+    }
+
+    fn poll_farewell(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(farewell) = &mut self.farewell else { return Poll::Ready(None) };
+        let event = ready!(farewell.as_mut().poll(context));
+        self.farewell = None;
+        Poll::Ready(Some(Ok(Frame::data(event))))
+    }
+}
+
+impl Body for PassingBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if self.exchange.is_none() {
+            return self.poll_farewell(context);
+        }
+        match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
+            None => {
+                self.finish();
+                Poll::Ready(None)
+            }
+            Some(Ok(frame)) => {
+                if self.inner.is_end_stream() {
+                    self.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                let Some(Exchange { call, stream_id: Some(id), .. }) = self.exchange.take() else {
+                    return Poll::Ready(Some(Err(error)));
+                };
+                self.farewell = Some(Box::pin(async move { reply::failed_event(&id, &call.failure().await) }));
+                self.poll_farewell(context)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.exchange.is_none() && self.farewell.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl fmt::Debug for PassingBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PassingBody").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,162 @@
+//! Passes a request to its server's process and the answer back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
+use http_body_util::{BodyExt, Either, Full, Limited};
+use hyper::body::{Body, Incoming};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::body::{Exchange, PassingBody, ReplyBody};
+use super::reply;
+use crate::workerd::{Call, Connection, Server, connect};
+
+/// Largest request body: the same as in the TypeScript and Rust SDKs.
+const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
+/// How long a client may take to send a request's body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Processes tried for a call that none of them has seen.
+const ATTEMPTS: usize = 3;
+/// Headers that belong to one connection (RFC 9110, section 7.6.1).
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::EXPECT,
+    HeaderName::from_static("keep-alive"),
+];
+
+/// Answers a request with what the server's live version answers to it.
+pub(super) async fn forward(
+    server: &Arc<Server>,
+    path: &'static str,
+    request: Request<Incoming>,
+) -> Response<ReplyBody> {
+    let (mut head, body) = request.into_parts();
+    let body = match read_body(body).await {
+        Ok(body) => body,
+        Err(refusal) => return refusal,
+    };
+    head.uri = within(path, &head.uri);
+    remove_hop_by_hop(&mut head.headers);
+    let mut message = Request::from_parts(head, Full::new(body.clone()));
+    for _ in 0..ATTEMPTS {
+        let allowed = server.call(|running| running.timeout(|| tool_name(&body))).await;
+        let call = match allowed {
+            Ok(call) => call,
+            Err(error) => return reply::failed(&reply::request_id(&body), &error.to_string()),
+        };
+        match exchange(call, message, &body).await {
+            Outcome::Answered(response) => return response,
+            Outcome::NotSent(unsent) => message = unsent,
+        }
+    }
+    reply::failed(&reply::request_id(&body), "the server's process ends as soon as it is started; read its log")
+}
+
+enum Outcome {
+    Answered(Response<ReplyBody>),
+    /// Nothing of it reached the process, which is gone: another one may take it.
+    NotSent(Request<Full<Bytes>>),
+}
+
+async fn exchange(call: Call, mut message: Request<Full<Bytes>>, body: &Bytes) -> Outcome {
+    loop {
+        let (mut connection, is_fresh) = match ready_connection(&call).await {
+            Ok(found) => found,
+            // It was there a moment ago: its end is on the way.
+            Err(_) if call.ended_soon().await => return Outcome::NotSent(message),
+            Err(error) => {
+                let problem = format!("the server's process takes no connection: {error}");
+                return Outcome::Answered(reply::failed(&reply::request_id(body), &problem));
+            }
+        };
+        match connection.try_send_request(message).await {
+            Ok(response) => return Outcome::Answered(passing(response, call, connection, body)),
+            Err(mut error) => match error.take_message() {
+                // A kept connection was closed in the meantime.
+                Some(unsent) if !is_fresh => message = unsent,
+                Some(unsent) => {
+                    call.ended_soon().await;
+                    return Outcome::NotSent(unsent);
+                }
+                None => {
+                    let problem = call.failure().await;
+                    return Outcome::Answered(reply::failed(&reply::request_id(body), &problem));
+                }
+            },
+        }
+    }
+}
+
+/// A connection that can take a request, and whether it is new.
+async fn ready_connection(call: &Call) -> Result<(Connection, bool), Box<dyn std::error::Error + Send + Sync>> {
+    let process = &call.running.process;
+    while let Some(mut connection) = process.connections().take() {
+        if connection.ready().await.is_ok() {
+            return Ok((connection, false));
+        }
+    }
+    Ok((connect(process.socket()).await?, true))
+}
+
+fn passing(response: Response<Incoming>, call: Call, connection: Connection, body: &Bytes) -> Response<ReplyBody> {
+    let (mut head, incoming) = response.into_parts();
+    remove_hop_by_hop(&mut head.headers);
+    let content_type = head.headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+    let is_stream = content_type.is_some_and(|content_type| content_type.starts_with(b"text/event-stream"));
+    let stream_id = is_stream.then(|| reply::request_id(body));
+    Response::from_parts(head, Either::Right(PassingBody::new(incoming, Exchange { call, connection, stream_id })))
+}
+
+/// The whole body: it has to be known for the tool's timeout, and to be sent again to another process.
+async fn read_body(body: Incoming) -> Result<Bytes, Response<ReplyBody>> {
+    let too_large = || {
+        let problem = format!("the request is larger than {MAX_REQUEST_BYTES} bytes");
+        reply::refused(StatusCode::PAYLOAD_TOO_LARGE, &problem)
+    };
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    if body.size_hint().lower() > MAX_REQUEST_BYTES as u64 {
+        return Err(too_large());
+    }
+    match timeout(BODY_TIMEOUT, Limited::new(body, MAX_REQUEST_BYTES).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) => Err(reply::refused(StatusCode::BAD_REQUEST, &format!("the request ended early: {error}"))),
+        Err(_) => Err(reply::refused(StatusCode::REQUEST_TIMEOUT, "the request's body did not arrive in time")),
+    }
+}
+
+/// The path within the server, with the query.
+fn within(path: &'static str, uri: &Uri) -> Uri {
+    let query = uri.query().and_then(|query| PathAndQuery::try_from(format!("{path}?{query}")).ok());
+    Uri::from(query.unwrap_or_else(|| PathAndQuery::from_static(path)))
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Name of the tool a body calls, if it calls one.
+fn tool_name(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Request {
+        method: String,
+        params: Params,
+    }
+    #[derive(Deserialize)]
+    struct Params {
+        name: String,
+    }
+    let request: Request = serde_json::from_slice(body).ok()?;
+    (request.method == "tools/call").then_some(request.params.name)
+}

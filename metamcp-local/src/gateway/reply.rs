@@ -1,0 +1,52 @@
+//! Answers of the gateway itself, each in the form its reader shows.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::{Either, Full};
+use serde_json::{Value, json};
+
+use super::body::ReplyBody;
+
+/// JSON-RPC's code for an error within the server.
+const INTERNAL_ERROR: i64 = -32_603;
+
+/// A request that does not reach a server.
+pub(super) fn refused(status: StatusCode, problem: &str) -> Response<ReplyBody> {
+    let mut response = json_response(Bytes::from(error_body(&Value::Null, problem)));
+    *response.status_mut() = status;
+    response
+}
+
+/// A call that its server did not answer. With an id it is a JSON-RPC answer like any other, sent with status
+/// 200: clients show its message, where of an HTTP error they show the status.
+pub(super) fn failed(id: &Value, problem: &str) -> Response<ReplyBody> {
+    let mut response = json_response(Bytes::from(error_body(id, problem)));
+    if id.is_null() {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    response
+}
+
+/// The same within a stream that has begun.
+pub(super) fn failed_event(id: &Value, problem: &str) -> Bytes {
+    Bytes::from(format!("event: message\ndata: {}\n\n", error_body(id, problem)))
+}
+
+/// The id of the request in a body, if it is one.
+pub(super) fn request_id(body: &[u8]) -> Value {
+    #[derive(serde::Deserialize)]
+    struct Request {
+        id: Value,
+    }
+    serde_json::from_slice::<Request>(body).map_or(Value::Null, |request| request.id)
+}
+
+fn error_body(id: &Value, problem: &str) -> String {
+    json!({ "jsonrpc": "2.0", "id": id, "error": { "code": INTERNAL_ERROR, "message": problem } }).to_string()
+}
+
+fn json_response(body: Bytes) -> Response<ReplyBody> {
+    let mut response = Response::new(Either::Left(Full::new(body)));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,240 @@
+//! [`WorkerdPublisher`]: every server in a supervised workerd process of its own, behind one gateway.
+
+mod activity;
+mod bundle;
+mod capnp;
+mod config;
+mod egress;
+mod files;
+mod health;
+mod launch;
+mod leftovers;
+mod log;
+mod memory;
+mod output;
+mod process;
+mod restarts;
+mod run_folder;
+mod sandbox;
+mod secrets;
+mod server;
+mod servers;
+mod store;
+mod upstream;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use metamcp_core::{
+    Artifact, Endpoint, EnvName, Error, ErrorKind, LogLine, LogOptions, PublishedServer, PublishedVersion, Publisher,
+    Result, ServerName, ServerRef, Staged, VersionId,
+};
+use secrecy::SecretString;
+use tokio::task::JoinHandle;
+use url::Url;
+
+use self::launch::Launcher;
+use self::sandbox::Sandbox;
+use self::server::blocking;
+use self::store::{Store, unknown_version};
+use crate::config::LocalConfig;
+use crate::gateway::Gateway;
+use crate::owner::DataDirectory;
+
+pub(crate) use self::files::{read_json, storage_error, write_json};
+pub(crate) use self::health::INTERNAL_HOST;
+pub(crate) use self::server::{Call, Server};
+pub(crate) use self::servers::Servers;
+pub(crate) use self::upstream::{Connection, connect};
+
+/// How long a preview runs that is neither activated nor discarded, at least.
+const PREVIEW_AGE: Duration = Duration::from_secs(600);
+
+/// What a [`WorkerdPublisher`] is opened with.
+#[derive(Debug)]
+pub struct WorkerdConfig {
+    /// The workerd binary.
+    pub workerd: PathBuf,
+    /// The data directory, owned by this process.
+    pub directory: Arc<DataDirectory>,
+    /// Everything else.
+    pub local: LocalConfig,
+}
+
+/// Serves deployed servers on this machine.
+///
+/// Versions are kept in the data directory; a server runs while it is called and sleeps otherwise. Everything
+/// stops with this value: [`Publisher::close`] waits for it, dropping does not.
+#[derive(Debug)]
+pub struct WorkerdPublisher {
+    launcher: Arc<Launcher>,
+    servers: Arc<Servers>,
+    gateway: Gateway,
+    sleeper: JoinHandle<()>,
+    directory: Arc<DataDirectory>,
+}
+
+impl WorkerdPublisher {
+    /// Opens the publisher over a data directory: what was deployed is served again at the same URLs.
+    ///
+    /// [`ErrorKind::Conflict`] if the gateway's port is taken, naming the program where it can be found out;
+    /// [`ErrorKind::ConfigInvalid`] for a workerd that is not there or an isolation that does not work here.
+    pub async fn open(config: WorkerdConfig) -> Result<Arc<Self>> {
+        let WorkerdConfig { workerd, directory, local } = config;
+        if !workerd.is_file() {
+            return Err(Error::new(ErrorKind::ConfigInvalid, format!("workerd is not at {}", workerd.display())));
+        }
+        let sandbox = Sandbox::choose(local.isolation).await?;
+        let (owned, root) = (Arc::clone(&directory), directory.path().to_owned());
+        let (store, run_folder) = blocking(move || {
+            let run_folder = run_folder::path(&owned)?;
+            leftovers::end_processes(&run_folder);
+            run_folder::make_empty(&run_folder, owned.user())?;
+            Ok((Store::open(&root)?, run_folder))
+        })
+        .await?;
+        let listener = Gateway::bind(directory.path(), local.listen).await?;
+        let hosts = Gateway::hosts(&listener, &local.allowed_hosts);
+        let idle = local.idle_timeout;
+        let launcher = Launcher { workerd, sandbox, run_folder, config: local, hosts: hosts.clone(), store };
+        let launcher = Arc::new(launcher);
+        let servers = Arc::new(Servers::default());
+        for reference in launcher.store.servers()? {
+            let active = launcher.store.active(reference.id)?;
+            servers.get_or_insert(&reference, || Server::new(reference.clone(), Arc::clone(&launcher), active))?;
+        }
+        let gateway = Gateway::serve(listener, hosts, Arc::clone(&servers))?;
+        let sleeper = tokio::spawn(put_to_sleep(Arc::downgrade(&servers), idle));
+        Ok(Arc::new(Self { launcher, servers, gateway, sleeper, directory }))
+    }
+
+    /// Where a server of this name answers while a version of it is live: the same over all versions and
+    /// restarts.
+    pub fn url(&self, name: &ServerName) -> Result<Url> {
+        parse_url(&format!("http://{}/{name}/mcp", self.gateway.address()))
+    }
+
+    /// The data directory it owns.
+    pub fn directory(&self) -> &DataDirectory {
+        &self.directory
+    }
+
+    fn server(&self, server: &ServerRef) -> Result<Arc<Server>> {
+        let launcher = Arc::clone(&self.launcher);
+        self.servers.get_or_insert(server, || Server::new(server.clone(), launcher, None))
+    }
+}
+
+impl Drop for WorkerdPublisher {
+    fn drop(&mut self) {
+        // Processes end with their last handle, which is in `servers`.
+        self.sleeper.abort();
+    }
+}
+
+#[async_trait]
+impl Publisher for WorkerdPublisher {
+    async fn stage(&self, server: &ServerRef, artifact: &Artifact) -> Result<Staged> {
+        config::check_supported(&artifact.settings, &self.launcher.config.service_workers)?;
+        let known = self.servers.get(server).is_some();
+        let staged = match self.server(server)?.stage(artifact).await {
+            Ok(running) => running,
+            Err(error) => {
+                if !known {
+                    self.unpublish(server).await?;
+                }
+                return Err(error.with_operation("stage"));
+            }
+        };
+        let url = parse_url(&format!("http://{INTERNAL_HOST}/mcp"))?;
+        let preview = Endpoint::unix(staged.process.socket().to_owned(), url);
+        Ok(Staged { version: staged.version.clone(), preview: Some(preview) })
+    }
+
+    async fn activate(&self, server: &ServerRef, version: &VersionId) -> Result<Endpoint> {
+        let found = self.servers.get(server).ok_or_else(|| unknown_version(version).with_operation("activate"))?;
+        found.activate(version).await.map_err(|error| error.with_operation("activate"))?;
+        Ok(Endpoint::new(self.url(&server.name)?))
+    }
+
+    async fn discard(&self, server: &ServerRef, version: &VersionId) -> Result<()> {
+        match self.servers.get(server) {
+            Some(found) => found.discard(version).await.map_err(|error| error.with_operation("discard")),
+            None => Ok(()),
+        }
+    }
+
+    async fn list_versions(&self, server: &ServerRef) -> Result<Vec<PublishedVersion>> {
+        let (launcher, id) = (Arc::clone(&self.launcher), server.id);
+        blocking(move || launcher.store.versions(id)).await
+    }
+
+    async fn list_servers(&self) -> Result<Vec<PublishedServer>> {
+        let servers = self.servers.all().into_iter();
+        Ok(servers
+            .map(|server| PublishedServer { server: server.reference().clone(), active: server.active() })
+            .collect())
+    }
+
+    async fn endpoint(&self, server: &ServerRef) -> Result<Endpoint> {
+        if self.servers.get(server).and_then(|found| found.active()).is_none() {
+            let error = Error::new(ErrorKind::NotFound, format!("server {} has no live version", server.name));
+            return Err(error.with_help("deploy it first"));
+        }
+        Ok(Endpoint::new(self.url(&server.name)?))
+    }
+
+    async fn logs(&self, server: &ServerRef, options: LogOptions) -> Result<Vec<LogLine>> {
+        Ok(self.servers.get(server).map(|found| found.log().newest(options.limit)).unwrap_or_default())
+    }
+
+    async fn unpublish(&self, server: &ServerRef) -> Result<()> {
+        match self.servers.remove(server) {
+            Some(found) => found.remove().await.map_err(|error| error.with_operation("unpublish")),
+            None => Ok(()),
+        }
+    }
+
+    async fn set_secret(&self, server: &ServerRef, name: &EnvName, value: SecretString) -> Result<()> {
+        self.server(server)?.put_secret(name, Some(value)).await.map_err(|error| error.with_operation("set_secret"))
+    }
+
+    async fn remove_secret(&self, server: &ServerRef, name: &EnvName) -> Result<()> {
+        match self.servers.get(server) {
+            Some(found) => found.put_secret(name, None).await.map_err(|error| error.with_operation("remove_secret")),
+            None => Ok(()),
+        }
+    }
+
+    async fn list_secret_names(&self, server: &ServerRef) -> Result<Vec<EnvName>> {
+        self.launcher.store.secret_names(server.id)
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.gateway.close().await;
+        self.sleeper.abort();
+        futures::future::join_all(self.servers.all().iter().map(|server| server.stop("was closed"))).await;
+        Ok(())
+    }
+}
+
+/// Stops what nobody uses, as long as the publisher lives.
+async fn put_to_sleep(servers: Weak<Servers>, idle: Duration) {
+    let mut interval = tokio::time::interval((idle / 4).clamp(Duration::from_millis(20), Duration::from_secs(30)));
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let Some(servers) = servers.upgrade() else { return };
+        for server in servers.all() {
+            server.sleep_if_idle(idle).await;
+            server.stop_old_previews(idle.max(PREVIEW_AGE)).await;
+        }
+    }
+}
+
+fn parse_url(text: &str) -> Result<Url> {
+    Url::parse(text)
+        .map_err(|error| Error::new(ErrorKind::Unexpected, format!("{text} is not a URL")).with_source(error))
+}

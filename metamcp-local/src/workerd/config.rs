@@ -1,0 +1,213 @@
+//! The text of a workerd configuration, from typed input; pure.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use metamcp_core::{Binding, BindingKind, Error, ErrorKind, Module, ModuleKind, Result, WorkerSettings};
+use serde_json::Value;
+
+use super::capnp::{data, list, text};
+use super::egress::{self, json_binding, service_binding};
+use crate::config::ServiceWorker;
+
+/// Everything a configuration says.
+#[derive(Debug)]
+pub(super) struct WorkerConfig<'a> {
+    pub(super) settings: &'a WorkerSettings,
+    /// Name of the module with the default export.
+    pub(super) main_module: &'a str,
+    pub(super) modules: &'a BTreeMap<String, ModuleSource<'a>>,
+    /// Declared secrets that have a value.
+    pub(super) secrets: &'a [String],
+    /// `Host` names the runtime answers to.
+    pub(super) hosts: &'a [String],
+    /// Socket it listens on.
+    pub(super) socket: &'a Path,
+    /// Tells this server's Durable Objects from all others.
+    pub(super) unique_key: &'a str,
+    /// Where Durable Objects are kept.
+    pub(super) storage: &'a Path,
+    pub(super) overrides: &'a BTreeMap<String, SocketAddr>,
+    pub(super) service_workers: &'a BTreeMap<String, ServiceWorker>,
+}
+
+/// Where a module's bytes are.
+#[derive(Debug, Clone)]
+pub(super) enum ModuleSource<'a> {
+    /// In the configuration itself.
+    Inline(&'a Module),
+    /// In a file that workerd reads.
+    File(ModuleKind, &'a Path),
+}
+
+/// Name of the environment variable that carries a secret: prefixed, so that no secret's name means
+/// something to the shell or the loader.
+pub(super) fn secret_variable(name: &str) -> String {
+    format!("METAMCP_SECRET_{name}")
+}
+
+/// Refuses settings this target cannot offer, naming every one of them.
+pub(super) fn check_supported(settings: &WorkerSettings, services: &BTreeMap<String, ServiceWorker>) -> Result<()> {
+    let mut problems: Vec<String> = settings
+        .bindings
+        .iter()
+        .filter(|(name, binding)| !binding.optional && service_for(name.as_str(), binding, services).is_none())
+        .map(|(name, binding)| format!("binding {name} ({})", kind_name(binding.kind)))
+        .collect();
+    problems.extend(settings.crons.iter().map(|cron| format!("cron {cron:?}")));
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let message = format!("the local target does not offer {}", problems.join(", "));
+    Err(Error::new(ErrorKind::Unsupported, message)
+        .with_help("mark the binding optional, or put a Worker behind it with LocalConfig::with_service_worker"))
+}
+
+/// The configuration as capnp text.
+pub(super) fn render(config: &WorkerConfig<'_>) -> Result<String> {
+    let settings = config.settings;
+    let mut services = vec![format!("(name = \"main\", worker = {})", main_worker(config)?)];
+    if settings.has_durable_state() {
+        let path = utf8(config.storage)?;
+        services.push(format!("(name = \"state\", disk = (path = {}, writable = true))", text(path)));
+    }
+    for (target, worker) in config.service_workers {
+        services.push(format!(
+            "(name = {}, worker = {})",
+            text(&service_name(target)),
+            service_worker(config, worker)?
+        ));
+    }
+    services.extend(egress::services(settings.egress.as_deref(), config.overrides, &settings.compatibility_date));
+    let socket = format!(
+        "(name = \"http\", address = {}, http = (), service = \"main\")",
+        text(&format!("unix:{}", utf8(config.socket)?))
+    );
+    Ok(format!(
+        "using Workerd = import \"/workerd/workerd.capnp\";\nconst config :Workerd.Config = (\n  v8Flags = [{}],\n  \
+         services = [\n    {}\n  ],\n  sockets = [{socket}],\n);\n",
+        text(&format!("--max-old-space-size={}", settings.limits.memory_mb)),
+        services.join(",\n    ")
+    ))
+}
+
+fn main_worker(config: &WorkerConfig<'_>) -> Result<String> {
+    let settings = config.settings;
+    let mut fields = vec![
+        format!("modules = {}", modules(config.main_module, config.modules)?),
+        format!("compatibilityDate = {}", text(&settings.compatibility_date)),
+        format!("compatibilityFlags = {}", list(settings.compatibility_flags.iter().map(|flag| text(flag)))),
+        "globalOutbound = \"egress\"".to_owned(),
+        format!("bindings = {}", list(bindings(config))),
+    ];
+    if settings.has_durable_state() {
+        let namespaces = settings.durable_objects.iter().map(|class| {
+            let key = text(&format!("{}-{}", config.unique_key, class.class_name));
+            format!("(className = {}, uniqueKey = {key}, enableSql = true)", text(&class.class_name))
+        });
+        fields.push(format!("durableObjectNamespaces = {}", list(namespaces)));
+        fields.push("durableObjectStorage = (localDisk = \"state\")".to_owned());
+    }
+    Ok(format!("({})", fields.join(", ")))
+}
+
+fn bindings(config: &WorkerConfig<'_>) -> Vec<String> {
+    let settings = config.settings;
+    let vars = settings.vars.iter().map(|(name, value)| match value {
+        Value::String(value) => text_binding(name.as_str(), value),
+        value => json_binding(name.as_str(), value),
+    });
+    let hosts = serde_json::to_string(config.hosts).expect("strings serialize to JSON");
+    let secrets = config.secrets.iter().map(|name| environment_binding(name, &secret_variable(name)));
+    let services = settings.bindings.iter().filter_map(|(name, binding)| {
+        let target = service_for(name.as_str(), binding, config.service_workers)?;
+        Some(service_binding(name.as_str(), &service_name(target)))
+    });
+    let objects = settings.durable_objects.iter().map(|class| {
+        format!("(name = {}, durableObjectNamespace = {})", text(&class.binding), text(&class.class_name))
+    });
+    vars.chain(secrets)
+        .chain([text_binding("METAMCP_HOSTS", &hosts), environment_binding(STATE_KEY, STATE_KEY)])
+        .chain(services)
+        .chain(objects)
+        .collect()
+}
+
+/// Binding and environment variable of the key that signs what a server hands its clients to bring back.
+pub(super) const STATE_KEY: &str = "METAMCP_STATE_KEY";
+
+fn text_binding(name: &str, value: &str) -> String {
+    format!("(name = {}, text = {})", text(name), text(value))
+}
+
+fn environment_binding(name: &str, variable: &str) -> String {
+    format!("(name = {}, fromEnvironment = {})", text(name), text(variable))
+}
+
+fn service_worker(config: &WorkerConfig<'_>, worker: &ServiceWorker) -> Result<String> {
+    let sources = worker.modules.iter().map(|(name, module)| (name.clone(), ModuleSource::Inline(module))).collect();
+    Ok(format!(
+        "(modules = {}, compatibilityDate = {}, globalOutbound = \"egress\")",
+        modules(&worker.main_module, &sources)?,
+        text(&config.settings.compatibility_date)
+    ))
+}
+
+/// workerd takes the first module as the main one.
+fn modules(main_module: &str, modules: &BTreeMap<String, ModuleSource<'_>>) -> Result<String> {
+    let main = modules.get(main_module).ok_or_else(|| {
+        Error::new(ErrorKind::BuildFailed, format!("main module {main_module:?} is not among the modules"))
+    })?;
+    let others = modules.iter().filter(|(name, _)| *name != main_module);
+    let items = std::iter::once((main_module, main)).chain(others.map(|(name, source)| (name.as_str(), source)));
+    let written = items.map(|(name, source)| module(name, source)).collect::<Result<Vec<_>>>()?;
+    Ok(list(written))
+}
+
+fn module(name: &str, source: &ModuleSource<'_>) -> Result<String> {
+    let (kind, value) = match source {
+        ModuleSource::File(kind, path) => (*kind, format!("embed {}", text(utf8(path)?))),
+        ModuleSource::Inline(module) => (module.kind, inline(name, module)?),
+    };
+    let field = match kind {
+        ModuleKind::EsModule => "esModule",
+        ModuleKind::Json => "json",
+        ModuleKind::Text => "text",
+        ModuleKind::Data => "data",
+        ModuleKind::Wasm => "wasm",
+    };
+    Ok(format!("(name = {}, {field} = {value})", text(name)))
+}
+
+fn inline(name: &str, module: &Module) -> Result<String> {
+    if matches!(module.kind, ModuleKind::Data | ModuleKind::Wasm) {
+        return Ok(data(&module.content));
+    }
+    std::str::from_utf8(&module.content)
+        .map(text)
+        .map_err(|_| Error::new(ErrorKind::BuildFailed, format!("module {name:?} is not UTF-8 text")))
+}
+
+/// The embedded Worker a binding leads to.
+fn service_for<'a>(name: &str, binding: &Binding, services: &'a BTreeMap<String, ServiceWorker>) -> Option<&'a str> {
+    if !matches!(binding.kind, BindingKind::Service | BindingKind::Images) {
+        return None;
+    }
+    services.get_key_value(binding.target.as_deref().unwrap_or(name)).map(|(target, _)| target.as_str())
+}
+
+fn service_name(target: &str) -> String {
+    format!("service-{target}")
+}
+
+fn kind_name(kind: BindingKind) -> String {
+    serde_json::to_value(kind).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn utf8(path: &Path) -> Result<&str> {
+    path.to_str().ok_or_else(|| {
+        Error::new(ErrorKind::ConfigInvalid, format!("path {} is not UTF-8", path.display()))
+            .with_help("choose a data directory with a plain name")
+    })
+}

@@ -1,0 +1,114 @@
+//! What the gate Worker is told: the rules of a server's `egress`, and the networks it may use.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use metamcp_core::EgressRule;
+use serde::Serialize;
+
+use super::capnp::{list, text};
+
+/// Source of the gate Worker.
+const GATE: &str = include_str!("egress.js");
+
+/// Addresses that lead elsewhere than they say: translated (NAT64) and tunnelled (6to4, Teredo) IPv4.
+const TRANSLATED: [&str; 4] = ["64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"];
+
+#[derive(Serialize)]
+struct Rules<'a> {
+    hosts: Vec<&'a str>,
+    below: Vec<&'a str>,
+    blocks: Vec<Block>,
+}
+
+#[derive(Serialize)]
+struct Block {
+    bytes: Vec<u8>,
+    prefix: u8,
+}
+
+/// The services that make up the way out, as capnp items: the gate (`egress`), its networks and the overrides.
+pub(super) fn services(
+    rules: Option<&[EgressRule]>,
+    overrides: &BTreeMap<String, SocketAddr>,
+    compatibility_date: &str,
+) -> Vec<String> {
+    let names: BTreeMap<&str, String> =
+        overrides.keys().enumerate().map(|(index, host)| (host.as_str(), format!("OVERRIDE_{index}"))).collect();
+    let mut bindings = vec![
+        json_binding("RULES", &rules.map(gate_rules)),
+        json_binding("OVERRIDES", &names),
+        service_binding("PUBLIC", "egress-public"),
+        service_binding("BLOCKS", "egress-blocks"),
+    ];
+    bindings.extend(names.values().map(|name| service_binding(name, &override_service(name))));
+    let gate = format!(
+        "(name = \"egress\", worker = (modules = [(name = \"egress.js\", esModule = {})], compatibilityDate = {}, \
+         globalOutbound = \"egress-blocks\", bindings = {}))",
+        text(GATE),
+        text(compatibility_date),
+        list(bindings)
+    );
+    let mut services = vec![
+        gate,
+        network("egress-public", &["public".to_owned()], &TRANSLATED.map(str::to_owned)),
+        network("egress-blocks", &blocks(rules.unwrap_or_default()), &[]),
+    ];
+    services.extend(overrides.iter().map(|(host, address)| {
+        let name = override_service(&names[host.as_str()]);
+        format!("(name = {}, external = (address = {}, http = ()))", text(&name), text(&address.to_string()))
+    }));
+    services
+}
+
+fn gate_rules(rules: &[EgressRule]) -> Rules<'_> {
+    let mut written = Rules { hosts: Vec::new(), below: Vec::new(), blocks: Vec::new() };
+    for rule in rules {
+        match rule {
+            EgressRule::Host(host) => written.hosts.push(host),
+            EgressRule::HostsBelow(host) => written.below.push(host),
+            EgressRule::Block { address, prefix } => {
+                let bytes = match address {
+                    IpAddr::V4(address) => address.octets().to_vec(),
+                    IpAddr::V6(address) => address.octets().to_vec(),
+                };
+                written.blocks.push(Block { bytes, prefix: *prefix });
+            }
+        }
+    }
+    written
+}
+
+fn blocks(rules: &[EgressRule]) -> Vec<String> {
+    rules
+        .iter()
+        .filter_map(|rule| match rule {
+            EgressRule::Block { address, prefix } => Some(format!("{address}/{prefix}")),
+            EgressRule::Host(_) | EgressRule::HostsBelow(_) => None,
+        })
+        .collect()
+}
+
+fn network(name: &str, allow: &[String], deny: &[String]) -> String {
+    format!(
+        "(name = {}, network = (allow = {}, deny = {}, tlsOptions = (trustBrowserCas = true)))",
+        text(name),
+        list(allow.iter().map(|block| text(block))),
+        list(deny.iter().map(|block| text(block)))
+    )
+}
+
+fn override_service(binding: &str) -> String {
+    format!("egress-{}", binding.to_ascii_lowercase())
+}
+
+/// A binding to a service of the same configuration.
+pub(super) fn service_binding(name: &str, service: &str) -> String {
+    format!("(name = {}, service = {})", text(name), text(service))
+}
+
+/// A binding to a JSON value.
+pub(super) fn json_binding(name: &str, value: &impl Serialize) -> String {
+    let json = serde_json::to_string(value).expect("plain data serializes to JSON");
+    format!("(name = {}, json = {})", text(name), text(&json))
+}

@@ -1,0 +1,324 @@
+//! A supervised workerd process: the only place that starts workerd.
+
+use std::fmt::{self, Debug};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use metamcp_core::{Error, ErrorKind, Result, VersionId};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::activity::{Activity, CallNumber};
+use super::files;
+use super::health;
+use super::log::{Redactor, ServerLog};
+use super::memory;
+use super::output::OutputLines;
+use super::sandbox::Sandbox;
+use super::upstream::Connections;
+
+/// How often a process is looked at.
+const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+/// How long a process may take to answer `GET /health` before it counts as caught in a loop.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a call past its deadline is left alone when the process answers otherwise.
+const EXCUSE: Duration = Duration::from_secs(5);
+/// What a process needs beside its server's memory: workerd's own, and V8's young generation.
+const MEMORY_HEADROOM_MB: u64 = 64;
+/// Log lines shown in an error.
+const ERROR_LINES: usize = 8;
+
+/// What a process is started with.
+pub(super) struct ProcessPlan<'a> {
+    pub(super) workerd: &'a Path,
+    pub(super) sandbox: &'a Sandbox,
+    /// Folder of the process, made and removed with it; holds configuration and socket.
+    pub(super) folder: PathBuf,
+    /// Files and folders it has to read beside its own.
+    pub(super) readable: Vec<PathBuf>,
+    /// Folder it may write to.
+    pub(super) writable: Option<PathBuf>,
+    pub(super) environment: Vec<(String, SecretString)>,
+    pub(super) redactor: Redactor,
+    pub(super) memory_mb: u64,
+    pub(super) version: VersionId,
+    pub(super) log: Arc<ServerLog>,
+    pub(super) start_timeout: Duration,
+}
+
+/// A running process. Dropping it kills workerd at once.
+pub(crate) struct Process {
+    shared: Arc<Shared>,
+    exit: watch::Receiver<Option<Exit>>,
+    listening: watch::Receiver<bool>,
+    connections: Connections,
+    started: Instant,
+}
+
+/// How a process ended, as a sentence part: "ran out of memory …".
+#[derive(Debug, Clone)]
+pub(crate) struct Exit {
+    pub(crate) text: String,
+}
+
+#[derive(Debug)]
+struct Shared {
+    folder: PathBuf,
+    socket: PathBuf,
+    /// The pipe whose end lets the supervising shell kill workerd.
+    lifeline: Mutex<Option<OwnedFd>>,
+    reason: Mutex<Option<String>>,
+    pid: AtomicU32,
+    heap_exhausted: AtomicBool,
+    memory_mb: u64,
+    activity: Activity,
+}
+
+impl Process {
+    /// Name of the configuration file in a process's folder.
+    pub(super) const CONFIG: &'static str = "config.capnp";
+
+    /// Name of the socket in a process's folder.
+    pub(super) const SOCKET: &'static str = "s";
+
+    /// Starts workerd on the configuration in the plan's folder and waits until the Worker answers
+    /// `GET /health` with 200. On an error, and if the future is dropped, nothing is left of it.
+    pub(super) async fn start(plan: ProcessPlan<'_>) -> Result<Arc<Self>> {
+        let limit = plan.start_timeout;
+        let (version, log) = (plan.version.clone(), Arc::clone(&plan.log));
+        let process = Self::spawn(plan)?;
+        let problem = match timeout(limit, process.ready()).await {
+            Ok(Ok(())) => return Ok(process),
+            Ok(Err(problem)) => problem,
+            Err(_) => format!("it was not healthy within {} s", limit.as_secs_f32()),
+        };
+        process.stop("was stopped").await;
+        let lines = log.newest(ERROR_LINES).into_iter().filter(|line| line.version == version);
+        let lines: Vec<_> = lines.map(|line| line.text).collect();
+        let message = format!("version {version} does not start: {problem}");
+        let error = Error::new(ErrorKind::Unavailable, message);
+        Err(if lines.is_empty() { error } else { error.with_help(format!("its log ends with: {}", lines.join(" | "))) })
+    }
+
+    /// Socket it answers on.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.shared.socket
+    }
+
+    /// Connections to it that can be used again.
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
+    /// A call begins; it should be answered by the deadline.
+    pub(crate) fn begin(&self, deadline: Instant) -> CallNumber {
+        self.shared.activity.begin(deadline)
+    }
+
+    /// A call ended with its answer.
+    pub(crate) fn answered(&self, call: CallNumber) {
+        self.shared.activity.answered(call);
+    }
+
+    /// A caller went away before the answer.
+    pub(crate) fn abandoned(&self, call: CallNumber) {
+        self.shared.activity.abandoned(call);
+    }
+
+    /// Since when nothing is in flight; `None` while something is.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        self.shared.activity.idle_since()
+    }
+
+    /// When it was started.
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn is_running(&self) -> bool {
+        self.exit.borrow().is_none()
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn exited(&self) -> Exit {
+        let mut exit = self.exit.clone();
+        let gone = || Exit { text: "was stopped".to_owned() };
+        exit.wait_for(Option::is_some).await.map_or_else(|_| gone(), |exit| exit.clone().unwrap_or_else(gone))
+    }
+
+    /// Kills it and waits until nothing is left of it. `reason` is what its callers are told.
+    pub(super) async fn stop(&self, reason: &str) {
+        self.shared.kill(reason);
+        self.exited().await;
+    }
+
+    /// Lets calls in flight end, at most for `limit`, then stops it.
+    pub(super) async fn retire(&self, limit: Duration) {
+        // A call that is still there is ended with the process.
+        let drained = timeout(limit, self.shared.activity.drained()).await;
+        if drained.is_err() {
+            tracing::warn!(socket = %self.socket().display(), "a replaced version still had calls and was stopped");
+        }
+        self.stop("was replaced by another version before it answered").await;
+    }
+
+    fn spawn(plan: ProcessPlan<'_>) -> Result<Arc<Self>> {
+        let (mut child, lifeline) = spawn_shell(&plan)?;
+        let shared = Arc::new(Shared {
+            socket: plan.folder.join(Self::SOCKET),
+            folder: plan.folder,
+            lifeline: Mutex::new(Some(lifeline)),
+            reason: Mutex::new(None),
+            pid: AtomicU32::new(0),
+            heap_exhausted: AtomicBool::new(false),
+            memory_mb: plan.memory_mb,
+            activity: Activity::new(),
+        });
+        let output = OutputLines { redactor: plan.redactor, log: plan.log, version: plan.version };
+        let stderr = child.stderr.take();
+        let reader = Arc::clone(&shared);
+        let log_task = tokio::spawn(async move {
+            let exhausted = match stderr {
+                Some(stderr) => output.record(stderr).await,
+                None => false,
+            };
+            reader.heap_exhausted.store(exhausted, Ordering::Relaxed);
+        });
+        let (listening, is_listening) = watch::channel(false);
+        let (exit_sender, exit) = watch::channel(None);
+        if let Some(stdout) = child.stdout.take() {
+            tokio::spawn(read_control(stdout, Arc::clone(&shared), listening));
+        }
+        tokio::spawn(supervise(child, Arc::clone(&shared), log_task, exit_sender));
+        let connections = Connections::default();
+        Ok(Arc::new(Self { shared, exit, listening: is_listening, connections, started: Instant::now() }))
+    }
+
+    async fn ready(&self) -> Result<(), String> {
+        let mut listening = self.listening.clone();
+        tokio::select! {
+            Ok(_) = listening.wait_for(|listening| *listening) => {}
+            exit = self.exited() => return Err(format!("its process {}", exit.text)),
+        }
+        tokio::select! {
+            answer = health::check(self.socket()) => answer,
+            exit = self.exited() => Err(format!("its process {}", exit.text)),
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.shared.kill("was stopped");
+    }
+}
+
+impl Debug for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process").field("socket", &self.socket()).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// The first reason stays.
+    fn kill(&self, reason: &str) {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| reason.to_owned());
+        drop(self.lifeline.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Kills a process that is caught in a loop or over its memory.
+    async fn check(&self) {
+        let pid = self.pid.load(Ordering::Relaxed);
+        if let Some(used_mb) = memory::private_mb(pid).await
+            && used_mb > self.memory_mb + MEMORY_HEADROOM_MB
+        {
+            self.kill(&format!("ran out of memory (limit {} MiB) and was stopped", self.memory_mb));
+            return;
+        }
+        if !self.activity.is_overdue(Instant::now()) {
+            return;
+        }
+        match timeout(PING_TIMEOUT, health::check(&self.socket)).await {
+            Ok(_) => self.activity.excuse_overdue(Instant::now(), EXCUSE),
+            Err(_) => self.kill("did not answer within the timeout, was caught in a loop, and was stopped"),
+        }
+    }
+
+    fn exit_of(&self, status: std::io::Result<std::process::ExitStatus>) -> Exit {
+        let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(text) = reason {
+            return Exit { text };
+        }
+        let text = match status.ok().and_then(|status| status.code()) {
+            _ if self.heap_exhausted.load(Ordering::Relaxed) => {
+                format!("ran out of memory (limit {} MiB) and ended", self.memory_mb)
+            }
+            Some(137) => "was killed by signal 9, perhaps by the system for want of memory".to_owned(),
+            Some(code) if code > 128 => format!("was ended by signal {}", code - 128),
+            Some(code) => format!("ended with exit code {code}"),
+            None => "was killed together with its supervisor".to_owned(),
+        };
+        Exit { text }
+    }
+}
+
+fn spawn_shell(plan: &ProcessPlan<'_>) -> Result<(Child, OwnedFd)> {
+    let failed = |error: std::io::Error| {
+        Error::new(ErrorKind::ConfigInvalid, format!("could not start {}", plan.workerd.display())).with_source(error)
+    };
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c").arg(include_str!("supervise.sh")).arg("metamcp-supervisor");
+    command.args(plan.sandbox.wrap(plan));
+    command.arg("serve").arg("-I/").arg(plan.folder.join(Process::CONFIG)).arg("--control-fd=3");
+    command.env_clear().envs(plan.environment.iter().map(|(name, value)| (name, value.expose_secret())));
+    command.current_dir(&plan.folder).process_group(0);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(failed)?;
+    let stdin = child.stdin.take().ok_or_else(|| failed(std::io::ErrorKind::BrokenPipe.into()))?;
+    Ok((child, stdin.into_owned_fd().map_err(failed)?))
+}
+
+/// Reads `pid N` from the shell, then workerd's control messages.
+async fn read_control(stdout: impl AsyncRead + Unpin, shared: Arc<Shared>, listening: watch::Sender<bool>) {
+    let mut lines = BufReader::new(stdout).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if let Some(pid) = line.strip_prefix("pid ").and_then(|pid| pid.parse().ok()) {
+            shared.pid.store(pid, Ordering::Relaxed);
+        } else if line.contains("\"event\":\"listen\"") {
+            listening.send_replace(true);
+        }
+    }
+}
+
+/// Watches a process to its end, then removes what is left of it.
+async fn supervise(
+    mut child: Child,
+    shared: Arc<Shared>,
+    log_task: tokio::task::JoinHandle<()>,
+    exit: watch::Sender<Option<Exit>>,
+) {
+    let mut interval = tokio::time::interval(WATCH_INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => break status,
+            _ = interval.tick() => shared.check().await,
+        }
+    };
+    // The last lines say why it ended; a process that left its output to another one is not waited for.
+    if timeout(Duration::from_millis(500), log_task).await.is_err() {
+        tracing::debug!("the output of a process stayed open after its end");
+    }
+    if let Err(error) = files::remove_folder(&shared.folder) {
+        tracing::warn!(%error, "the folder of a process could not be removed");
+    }
+    exit.send_replace(Some(shared.exit_of(status)));
+}

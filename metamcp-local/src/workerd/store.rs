@@ -1,0 +1,249 @@
+//! What the publisher keeps on disk.
+//!
+//! ```text
+//! modules/<digest>              large modules, once for all servers that share them
+//! bundles/<artifact digest>     everything else of an artifact
+//! servers/<server id>/
+//!     server.json               id and name
+//!     versions/<version>.json   digest of the artifact, time
+//!     active                    the version that is served
+//!     secrets.json  log.jsonl  state/
+//! ```
+//!
+//! *Invariant:* every file is written whole before the one that names it: modules, then bundle, then version,
+//! then `active`. A crash at any point leaves the old state or the new one, and perhaps files nobody names,
+//! which the next [`Store::open`] removes.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use metamcp_core::{Artifact, Digest, Error, ErrorKind, PublishedVersion, Result, ServerId, ServerRef, VersionId};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::bundle::{self, Bundle};
+use super::files::{self, storage_error};
+use super::secrets::Secrets;
+use crate::owner::make_private_folder;
+
+/// The publisher's files.
+#[derive(Debug)]
+pub(super) struct Store {
+    root: PathBuf,
+    /// Held while bundles are written together with what names them, or removed because nothing does.
+    bundles: Mutex<()>,
+}
+
+/// A version as it is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct VersionFile {
+    pub(super) version: VersionId,
+    pub(super) artifact: Digest,
+    #[serde(with = "time::serde::rfc3339")]
+    pub(super) created_at: OffsetDateTime,
+}
+
+impl Store {
+    /// Opens the store below a data directory and removes what a crash left over.
+    pub(super) fn open(root: &Path) -> Result<Self> {
+        for folder in ["modules", "bundles", "servers"] {
+            make_private_folder(&root.join(folder))?;
+        }
+        let store = Self { root: root.to_owned(), bundles: Mutex::new(()) };
+        store.remove_unnamed()?;
+        Ok(store)
+    }
+
+    /// The data directory.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Every server there is.
+    pub(super) fn servers(&self) -> Result<Vec<ServerRef>> {
+        let mut servers = Vec::new();
+        for name in names_in(&self.root.join("servers"))? {
+            // A folder without its file is a server whose making or removal was cut off.
+            servers.extend(files::read_json::<ServerRef>(&self.root.join("servers").join(name).join("server.json"))?);
+        }
+        servers.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(servers)
+    }
+
+    /// Makes a server's folder. Idempotent.
+    pub(super) fn put_server(&self, server: &ServerRef) -> Result<()> {
+        make_private_folder(&self.folder(server.id).join("versions"))?;
+        files::write_json(&self.folder(server.id).join("server.json"), server)
+    }
+
+    /// Removes a server with everything that is its own: first the file that makes it one.
+    pub(super) fn remove_server(&self, id: ServerId) -> Result<()> {
+        let folder = self.folder(id);
+        files::remove(&folder.join("server.json"))?;
+        files::remove_folder(&folder)?;
+        self.remove_unnamed()
+    }
+
+    /// Keeps an artifact as a new version.
+    pub(super) fn put_version(&self, id: ServerId, artifact: &Artifact) -> Result<VersionFile> {
+        let _guard = self.bundles.lock().unwrap_or_else(PoisonError::into_inner);
+        let digest = artifact.digest();
+        let created_at = OffsetDateTime::now_utc();
+        let versions = self.folder(id).join("versions");
+        let version = unused_version(&versions, created_at, &digest)?;
+        bundle::write(&self.root, digest, artifact)?;
+        let file = VersionFile { version, artifact: digest, created_at };
+        files::write_json(&versions.join(format!("{}.json", file.version)), &file)?;
+        Ok(file)
+    }
+
+    /// A version's artifact, checked against its digest.
+    pub(super) fn read_version(&self, id: ServerId, version: &VersionId) -> Result<Bundle> {
+        let path = self.version_path(id, version);
+        let file = files::read_json::<VersionFile>(&path)?.ok_or_else(|| unknown_version(version))?;
+        bundle::read(&self.root, file.artifact)
+    }
+
+    /// Removes a version; an absent one is fine.
+    pub(super) fn remove_version(&self, id: ServerId, version: &VersionId) -> Result<()> {
+        files::remove(&self.version_path(id, version))?;
+        self.remove_unnamed()
+    }
+
+    /// A server's versions, newest first.
+    pub(super) fn versions(&self, id: ServerId) -> Result<Vec<PublishedVersion>> {
+        let active = self.active(id)?;
+        let mut versions: Vec<_> = self
+            .version_files(id)?
+            .into_iter()
+            .map(|file| PublishedVersion {
+                active: active.as_ref() == Some(&file.version),
+                version: file.version,
+                artifact: file.artifact,
+                created_at: file.created_at,
+            })
+            .collect();
+        versions.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| b.version.cmp(&a.version)));
+        Ok(versions)
+    }
+
+    /// Whether a server has this version.
+    pub(super) fn has_version(&self, id: ServerId, version: &VersionId) -> Result<bool> {
+        Ok(files::read(&self.version_path(id, version))?.is_some())
+    }
+
+    /// The version that is served.
+    pub(super) fn active(&self, id: ServerId) -> Result<Option<VersionId>> {
+        files::read_json(&self.folder(id).join("active"))
+    }
+
+    /// Says which version is served from now on.
+    pub(super) fn set_active(&self, id: ServerId, version: &VersionId) -> Result<()> {
+        files::write_json(&self.folder(id).join("active"), version)
+    }
+
+    /// A server's secrets, empty if none were set.
+    pub(super) fn secrets(&self, id: ServerId) -> Result<Secrets> {
+        let path = self.secrets_path(id);
+        if let Some(secrets) = Secrets::read(&path)? {
+            return Ok(secrets);
+        }
+        // The state key has to stay the same from the first start on.
+        let secrets = Secrets::new();
+        secrets.write(&path)?;
+        Ok(secrets)
+    }
+
+    /// Names that have a value; none for an unknown server.
+    pub(super) fn secret_names(&self, id: ServerId) -> Result<Vec<metamcp_core::EnvName>> {
+        Ok(Secrets::read(&self.secrets_path(id))?.map(|secrets| secrets.names()).unwrap_or_default())
+    }
+
+    /// Keeps a server's secrets.
+    pub(super) fn put_secrets(&self, id: ServerId, secrets: &Secrets) -> Result<()> {
+        secrets.write(&self.secrets_path(id))
+    }
+
+    /// Where a server's log is kept.
+    pub(super) fn log_path(&self, id: ServerId) -> PathBuf {
+        self.folder(id).join("log.jsonl")
+    }
+
+    /// Where a server's Durable Objects are kept.
+    pub(super) fn state_folder(&self, id: ServerId) -> PathBuf {
+        self.folder(id).join("state")
+    }
+
+    fn folder(&self, id: ServerId) -> PathBuf {
+        self.root.join("servers").join(id.to_string())
+    }
+
+    fn secrets_path(&self, id: ServerId) -> PathBuf {
+        self.folder(id).join("secrets.json")
+    }
+
+    fn version_path(&self, id: ServerId, version: &VersionId) -> PathBuf {
+        self.folder(id).join("versions").join(format!("{version}.json"))
+    }
+
+    fn version_files(&self, id: ServerId) -> Result<Vec<VersionFile>> {
+        let folder = self.folder(id).join("versions");
+        let mut files = Vec::new();
+        for name in names_in(&folder)?.iter().filter(|name| is_finished_json(name)) {
+            files.extend(files::read_json(&folder.join(name))?);
+        }
+        Ok(files)
+    }
+
+    /// Removes servers' folders, bundles and modules that nothing names.
+    fn remove_unnamed(&self) -> Result<()> {
+        let _guard = self.bundles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bundles = BTreeSet::new();
+        for server in self.servers()? {
+            bundles.extend(self.version_files(server.id)?.into_iter().map(|file| file.artifact));
+        }
+        bundle::remove_all_but(&self.root, &bundles)
+    }
+}
+
+/// The error for a version that is not there.
+pub(super) fn unknown_version(version: &VersionId) -> Error {
+    Error::new(ErrorKind::NotFound, format!("version {version} does not exist"))
+        .with_help("list the versions to see which exist")
+}
+
+/// Names in a folder, sorted; none if it is absent.
+pub(super) fn names_in(folder: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(storage_error("list", folder, error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| storage_error("list", folder, error))?;
+        names.extend(entry.file_name().into_string());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Files begin with a dot until they are whole.
+fn is_finished_json(name: &str) -> bool {
+    !name.starts_with('.') && name.ends_with(".json")
+}
+
+/// A name that sorts by time and tells what it holds.
+fn unused_version(folder: &Path, at: OffsetDateTime, digest: &Digest) -> Result<VersionId> {
+    let mut milliseconds = at.unix_timestamp_nanos() / 1_000_000;
+    loop {
+        let name = format!("v{milliseconds}-{}", digest.short(8));
+        if !folder.join(format!("{name}.json")).exists() {
+            return name.parse().map_err(|error| Error::new(ErrorKind::Unexpected, format!("{error}")));
+        }
+        milliseconds += 1;
+    }
+}
