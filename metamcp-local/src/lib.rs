@@ -13,7 +13,7 @@ mod sqlite;
 mod workerd;
 
 pub use config::{Isolation, LocalConfig, ServiceWorker};
-pub use open::open;
+pub use open::{backends, open};
 pub use owner::DataDirectory;
 pub use sqlite::{SqliteExecutor, SqliteRegistry};
 pub use workerd::{WorkerdConfig, WorkerdPublisher};

@@ -19,6 +19,17 @@ use crate::workerd::{WorkerdConfig, WorkerdPublisher};
 /// [`ErrorKind::Conflict`](metamcp_core::ErrorKind::Conflict) names the program that owns the directory already;
 /// [`ErrorKind::ConfigInvalid`](metamcp_core::ErrorKind::ConfigInvalid) says what the machine lacks.
 pub async fn open(config: LocalConfig) -> Result<MetaMcp> {
+    let meta = MetaMcp::new(backends(config).await?);
+    let report = meta.deployments().reconcile().await?;
+    for (server, reason) in &report.pending {
+        tracing::warn!(%server, reason, "registry and target still differ");
+    }
+    Ok(meta)
+}
+
+/// The four backends of the local target, for a caller who wraps or replaces one of them. [`open`] also
+/// reconciles, which is then the caller's business.
+pub async fn backends(config: LocalConfig) -> Result<Backends> {
     let directory = Arc::new(DataDirectory::open(&config.data_dir)?);
     let toolchain = Toolchain::install(&config.toolchain_folder()?).await?;
     let registry = SqliteRegistry::open(SqliteExecutor::open(directory.path().join("registry.db")).await?).await?;
@@ -26,15 +37,10 @@ pub async fn open(config: LocalConfig) -> Result<MetaMcp> {
     registry.expire_leases().await?;
     let workerd = toolchain.workerd();
     let publisher = WorkerdPublisher::open(WorkerdConfig { workerd, directory, local: config }).await?;
-    let meta = MetaMcp::new(Backends {
+    Ok(Backends {
         registry: Arc::new(registry),
         cache: Arc::new(MemoryKvCache::new()),
         builder: Arc::new(BundleBuilder::new(toolchain)),
         publisher,
-    });
-    let report = meta.deployments().reconcile().await?;
-    for (server, reason) in &report.pending {
-        tracing::warn!(%server, reason, "registry and target still differ");
-    }
-    Ok(meta)
+    })
 }
