@@ -10,6 +10,9 @@
 
 mod builder;
 mod canonical;
+#[cfg(feature = "contract")]
+#[expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "these functions are tests")]
+pub mod contract;
 mod definition;
 mod error;
 pub mod kv_cache;
