@@ -25,15 +25,23 @@ mod source_tree;
 mod validate;
 
 pub use builder::{Artifact, Builder, Command, CommandOutput, Environment, EnvironmentInfo, Module, ModuleKind};
+#[cfg(feature = "mock")]
+pub use builder::{MockBuilder, MockEnvironment};
 pub(crate) use canonical::canonical_json;
 pub use definition::{
     Auth, Binding, BindingKind, Limits, Probe, PromptArgument, PromptDefinition, ResourceDefinition, ServerDefinition,
     ToolDefinition, ToolExample,
 };
 pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "mock")]
+pub use kv_cache::MockKvCache;
 pub use kv_cache::{KvCache, Ttl};
 pub use name::{EnvName, ItemName, NameError, ServerId, ServerKey, ServerName, TemplateKind, VersionId};
+#[cfg(feature = "mock")]
+pub use publisher::MockPublisher;
 pub use publisher::{Endpoint, LogLine, LogOptions, PublishedServer, PublishedVersion, Publisher, ServerRef, Staged};
+#[cfg(feature = "mock")]
+pub use registry::MockRegistry;
 pub use registry::Registry;
 pub use settings::{COMPATIBILITY_DATE, DurableObjectClass, WorkerSettings};
 pub use source_tree::{Digest, SourceTree};

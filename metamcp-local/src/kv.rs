@@ -22,7 +22,7 @@ const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS entries (
 );
 CREATE INDEX IF NOT EXISTS idx_entries_expires_at ON entries (expires_at);";
 
-/// A [`KvCache`] in a `SQLite` file apart from the registry's: its entries may be lost, so it waits for no disk
+/// A [`KvCache`] in a SQLite file apart from the registry's: its entries may be lost, so it waits for no disk
 /// (`synchronous=OFF`), and a file that does not read is replaced by an empty one.
 #[derive(Debug, Clone)]
 pub struct SqliteKvCache {

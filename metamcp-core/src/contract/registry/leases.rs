@@ -63,7 +63,7 @@ pub async fn of_racing_acquirers_one_wins(registry: &dyn Registry) {
     let results = futures::future::join_all(acquire).await;
     let won: Vec<_> = results.iter().flatten().collect();
     assert_eq!(won.len(), 1);
-    let lost = results.iter().flat_map(|result| result.as_ref().err());
+    let lost = results.iter().filter_map(|result| result.as_ref().err());
     assert!(lost.clone().all(|error| error.kind() == ErrorKind::Conflict && error.message().contains(&won[0].holder)));
     registry.release_lease(won[0]).await.unwrap();
 }

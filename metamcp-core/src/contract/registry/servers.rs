@@ -115,7 +115,7 @@ pub async fn of_racing_writers_one_wins_and_nothing_is_mixed(registry: &dyn Regi
     let results = futures::future::join_all(puts).await;
     let won: Vec<_> = results.iter().zip(&definitions).filter(|(result, _)| result.is_ok()).collect();
     assert_eq!(won.len(), 1);
-    assert!(results.iter().flat_map(|result| result.as_ref().err()).all(|error| error.kind() == ErrorKind::Conflict));
+    assert!(results.iter().filter_map(|result| result.as_ref().err()).all(|error| error.kind() == ErrorKind::Conflict));
     let read = registry.get_server(&server.id.into()).await.unwrap();
     assert_eq!((&read.definition, read.revision), (won[0].1.written(), Revision(2)));
     registry.remove_server(server.id).await.unwrap();
