@@ -14,6 +14,9 @@ mod builder;
 pub mod bundle;
 mod canonical;
 mod codegen;
+#[cfg(feature = "contract")]
+#[expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "these functions are tests")]
+pub mod contract;
 mod definition;
 mod deploy;
 mod error;
@@ -35,6 +38,8 @@ mod verify;
 
 pub use artifact::{Artifact, Module, ModuleKind};
 pub use builder::{Builder, Command, CommandOutput, Environment, EnvironmentInfo};
+#[cfg(feature = "mock")]
+pub use builder::{MockBuilder, MockEnvironment};
 pub use codegen::generate;
 pub use definition::{
     Auth, Binding, BindingKind, Limits, Probe, PromptArgument, PromptDefinition, ResourceDefinition, ServerDefinition,
@@ -43,10 +48,16 @@ pub use definition::{
 pub use deploy::{CleanupMode, CleanupOptions, CleanupReport, Deployment, Deployments, ReconcileReport};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{DeployEvent, EventSink};
+#[cfg(feature = "mock")]
+pub use kv_cache::MockKvCache;
 pub use kv_cache::{KvCache, Ttl};
 pub use meta_mcp::{Backends, MetaMcp};
 pub use name::{EnvName, ItemName, NameError, ServerId, ServerKey, ServerName, TemplateKind, VersionId};
+#[cfg(feature = "mock")]
+pub use publisher::MockPublisher;
 pub use publisher::{Endpoint, LogLine, LogOptions, PublishedServer, PublishedVersion, Publisher, ServerRef, Staged};
+#[cfg(feature = "mock")]
+pub use registry::MockRegistry;
 pub use registry::Registry;
 pub use secrets::Secrets;
 pub use servers::Servers;

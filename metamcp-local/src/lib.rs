@@ -7,12 +7,14 @@
 
 mod config;
 mod gateway;
+mod kv;
 mod open;
 mod owner;
 mod sqlite;
 mod workerd;
 
 pub use config::{Isolation, LocalConfig, ServiceWorker};
+pub use kv::SqliteKvCache;
 pub use open::{backends, open};
 pub use owner::DataDirectory;
 pub use sqlite::{SqliteExecutor, SqliteRegistry};

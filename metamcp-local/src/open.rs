@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use metamcp_core::bundle::{BundleBuilder, Toolchain};
-use metamcp_core::memory::MemoryKvCache;
 use metamcp_core::{Backends, MetaMcp, Result};
 
 use crate::config::LocalConfig;
+use crate::kv::SqliteKvCache;
 use crate::owner::DataDirectory;
 use crate::sqlite::{SqliteExecutor, SqliteRegistry};
 use crate::workerd::{WorkerdConfig, WorkerdPublisher};
@@ -32,6 +32,7 @@ pub async fn open(config: LocalConfig) -> Result<MetaMcp> {
 pub async fn backends(config: LocalConfig) -> Result<Backends> {
     let directory = Arc::new(DataDirectory::open(&config.data_dir)?);
     let toolchain = Toolchain::install(&config.toolchain_folder()?).await?;
+    let cache = SqliteKvCache::open(directory.path().join("cache.db")).await?;
     let registry = SqliteRegistry::open(SqliteExecutor::open(directory.path().join("registry.db")).await?).await?;
     // This process owns the directory, so whoever held a lease in it is gone.
     registry.expire_leases().await?;
@@ -39,7 +40,7 @@ pub async fn backends(config: LocalConfig) -> Result<Backends> {
     let publisher = WorkerdPublisher::open(WorkerdConfig { workerd, directory, local: config }).await?;
     Ok(Backends {
         registry: Arc::new(registry),
-        cache: Arc::new(MemoryKvCache::new()),
+        cache: Arc::new(cache),
         builder: Arc::new(BundleBuilder::new(toolchain)),
         publisher,
     })
