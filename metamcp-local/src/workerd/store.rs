@@ -233,7 +233,7 @@ pub(super) fn names_in(folder: &Path) -> Result<Vec<String>> {
 
 /// Files begin with a dot until they are whole.
 fn is_finished_json(name: &str) -> bool {
-    !name.starts_with('.') && name.ends_with(".json")
+    !name.starts_with('.') && Path::new(name).extension().is_some_and(|extension| extension == "json")
 }
 
 /// A name that sorts by time and tells what it holds.
