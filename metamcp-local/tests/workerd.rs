@@ -1,5 +1,7 @@
 //! The life of a server's versions on the local publisher.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has to fail")]
+
 mod support;
 
 use std::time::Duration;
