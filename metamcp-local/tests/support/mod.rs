@@ -1,5 +1,6 @@
 //! What the tests of the publisher and its gateway share: small Workers, and a publisher over a temporary folder.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has to fail")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
