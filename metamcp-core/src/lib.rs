@@ -10,7 +10,10 @@
 
 mod builder;
 mod canonical;
+#[cfg(feature = "contract")]
+pub mod contract;
 mod definition;
+pub mod edit;
 mod error;
 pub mod kv_cache;
 mod name;
@@ -35,5 +38,5 @@ pub use settings::{COMPATIBILITY_DATE, DurableObjectClass, WorkerSettings};
 pub use source_tree::{Digest, SourceTree};
 pub use validate::{
     EffectiveLimits, EgressRule, Problem, ResourceAddress, ValidDefinition, ValidPrompt, ValidPromptSource,
-    ValidResource, ValidTool, ValidationErrors, validate,
+    ValidResource, ValidTool, ValidationErrors, definition_schema, validate, validate_json,
 };

@@ -1,0 +1,5 @@
+//! What every backend and generator is tested with (feature `contract`).
+
+mod definitions;
+
+pub use definitions::{definitions, hostile_text};
