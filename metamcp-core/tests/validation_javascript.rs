@@ -69,7 +69,94 @@ const REFUSED: &[&str] = &[
 fn refused_bodies_name_the_place_in_the_body() {
     let shown = REFUSED.iter().map(|body| format!("{body:?}\n    {}", problems(body).join("\n    ")));
     let shown: Vec<_> = shown.collect();
-    insta::assert_snapshot!(shown.join("\n"), @"");
+    insta::assert_snapshot!(shown.join("\n"), @r##"
+    ""
+        0:0 is empty; write the body of a JavaScript function that returns its result
+    " \n "
+        0:0 is empty; write the body of a JavaScript function that returns its result
+    "} evil(); {"
+        1:1 closes the function here and goes on behind it; remove the unmatched `}`
+    "}\nexport const x = 1;\nfunction y() {"
+        1:1 closes the function here and goes on behind it; remove the unmatched `}`
+    "}); evil(); (function () {"
+        1:2 Unexpected token
+    "} export { x as y }; async function x() {"
+        1:1 closes the function here and goes on behind it; remove the unmatched `}`
+    "return 1; }"
+        1:12 the body ends too early, or has one closing bracket too many
+    "return {"
+        1:9 Expected `}` but found `EOF`
+    "return (1;"
+        1:10 Expected `,` or `)` but found `;`
+    "/* never closed"
+        1:1 Unterminated multiline comment
+    "return `never closed"
+        1:8 Unterminated string
+    "return 'never closed"
+        1:8 Unterminated string
+    "const parameters = 1;"
+        1:7 Identifier `parameters` has already been declared
+    "let env;"
+        1:5 Identifier `env` has already been declared
+    "const a = 1;\nlet b;\nconst a = 2;"
+        3:7 Identifier `a` has already been declared
+    "break;"
+        1:1 Illegal break statement (A `break` statement can only be used within an enclosing iteration or switch statement.)
+    "continue;"
+        1:1 Illegal continue statement: no surrounding iteration statement (A `continue` statement can only be used within an enclosing `for`, `while` or `do while` )
+    "with (env) { x }"
+        1:1 'with' statements are not allowed
+    "return this.#x;"
+        1:13 Private identifier '#x' is not allowed outside class bodies
+    "return super.x;"
+        1:8 'super' can only be referenced in members of derived classes or object literal expressions.
+    "super();"
+        1:1 Super calls are not permitted outside constructors or in nested functions inside constructors.
+    "<!-- html"
+        1:1 HTML comments are not allowed in modules
+    "x\n--> html"
+        2:3 Unexpected token
+    "import x from 'x';"
+        1:1 a body stands inside a function, so it cannot import or export; use `await import(…)`
+    "export default 1;"
+        1:1 a body stands inside a function, so it cannot import or export; use `await import(…)`
+    "#!/usr/bin/env node"
+        1:2 Invalid Character `!`
+    "return 010;"
+        1:8 '0'-prefixed octal literals and octal escape sequences are deprecated (for octal literals use the '0o' prefix instead)
+    "delete x;"
+        1:8 Delete of an unqualified identifier in strict mode.
+    "arguments = 1;"
+        1:1 Cannot assign to 'arguments' in strict mode
+    "yield 1;"
+        1:1 A 'yield' expression is only allowed in a generator body. (Either remove this `yield` or change the enclosing function to a generator function (`function*`))
+    "let await = 1;"
+        1:5 Cannot use `await` as an identifier in an async context
+    "return /[/;"
+        1:8 Unterminated regular expression
+    "return /(?<a>x)(?<a>y)/;"
+        1:12 Invalid regular expression: Duplicated capturing group names (Duplicate names must be in different alternatives)
+    "const x: number = 1; return x;"
+        1:7 the body is JavaScript, not TypeScript; remove the types
+    "interface A { x: string }\nreturn parameters as A;"
+        1:10 the body is JavaScript, not TypeScript; remove the types
+    "return <div/>;"
+        1:8 Unexpected JSX expression (JSX syntax is disabled and should be enabled via the parser options)
+    "return eval('1');"
+        1:8 `eval(…)` does not work: Workers run no code made from strings; write the code itself
+    "const f = new Function('return 1');\nreturn f() + Function('2')();"
+        1:15 `Function(…)` does not work: Workers run no code made from strings; write the code itself
+        2:14 `Function(…)` does not work: Workers run no code made from strings; write the code itself
+    "if (x) {\n  return 1;\n"
+        3:1 Expected `}` but found `EOF`
+    "const 🦀 = 1;"
+        1:7 Invalid Character `🦀`
+    "const text = '🦀'; const const = 1;"
+        1:26 Identifier expected. 'const' is a reserved word that cannot be used here.
+    "const a = 1; const a = 2; const b = 1; const b = 2;"
+        1:20 Identifier `a` has already been declared
+        1:46 Identifier `b` has already been declared
+    "##);
 }
 
 #[test]

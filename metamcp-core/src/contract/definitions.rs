@@ -204,7 +204,7 @@ fn argument(name: String) -> PromptArgument {
 /// Hostile text around placeholders; braces of its own would be placeholders nobody declared.
 fn template(text: &str, names: &BTreeSet<String>) -> String {
     let placeholders: Vec<_> = names.iter().map(|name| format!("{{{{ {name} }}}}")).collect();
-    format!("{} {}", text.replace("{{", "{ {"), placeholders.join(" "))
+    format!("{} {}", text.replace('{', "{ "), placeholders.join(" "))
 }
 
 /// Bodies whose text is hostile and which are JavaScript all the same.
