@@ -21,9 +21,12 @@
 //! removed where that is more than rows of its own name.
 
 pub mod builder;
+mod definitions;
 pub mod kv_cache;
 pub mod publisher;
 pub mod registry;
+
+pub use definitions::{definitions, hostile_text};
 
 use std::any::Any;
 use std::fmt;

@@ -19,6 +19,7 @@ mod codegen;
 pub mod contract;
 mod definition;
 mod deploy;
+pub mod edit;
 mod error;
 mod event;
 pub mod kv_cache;
@@ -65,6 +66,6 @@ pub use settings::{COMPATIBILITY_DATE, DurableObjectClass, WorkerSettings};
 pub use source_tree::{Digest, SourceTree};
 pub use validate::{
     EffectiveLimits, EgressRule, Problem, ResourceAddress, ValidDefinition, ValidPrompt, ValidPromptSource,
-    ValidResource, ValidTool, ValidationErrors, validate,
+    ValidResource, ValidTool, ValidationErrors, definition_schema, validate, validate_json,
 };
 pub use verify::{Depth, Verification, verify};
