@@ -72,7 +72,7 @@ fn reads(criterion: &mut Criterion, runtime: &Runtime, size: usize, registry: &S
     let page = ListOptions { after: Some(middle.parse().expect("a name")), ..ListOptions::default() };
     let drafts = ListOptions { status: Some(metamcp_core::registry::RecordStatus::Draft), ..page.clone() };
     let lists =
-        [("list", page), ("list_status", drafts), ("list_few_old", old(size - 100)), ("list_many_old", old(10))];
+        [("list", page), ("list_status", drafts), ("list_few_old", old(size - 200)), ("list_many_old", old(10))];
     for (label, key) in [("get_by_name", &name), ("get_by_id", &id)] {
         criterion.bench_with_input(BenchmarkId::new(label, size), key, |bencher, key| {
             bencher.to_async(runtime).iter(async || black_box(registry.get_server(key).await.expect("a server")));
