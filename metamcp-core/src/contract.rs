@@ -4,7 +4,7 @@
 //! `macros` and `rt`), so that a failure carries the name of the promise. The macros take an expression that
 //! gives a [`Subject`], or a future of one: a fresh backend for each test, with whatever has to outlive it.
 //!
-//! ```ignore
+//! ```text
 //! mod memory {
 //!     metamcp_core::registry_contract!(super::memory());
 //! }
