@@ -72,7 +72,7 @@ fn reads(criterion: &mut Criterion, runtime: &Runtime, size: usize, registry: &S
     let page = ListOptions { after: Some(middle.parse().expect("a name")), ..ListOptions::default() };
     let drafts = ListOptions { status: Some(metamcp_core::registry::RecordStatus::Draft), ..page.clone() };
     let lists =
-        [("list", page), ("list_status", drafts), ("list_few_old", old(size - 100)), ("list_many_old", old(10))];
+        [("list", page), ("list_status", drafts), ("list_few_old", old(size - 200)), ("list_many_old", old(10))];
     for (label, key) in [("get_by_name", &name), ("get_by_id", &id)] {
         criterion.bench_with_input(BenchmarkId::new(label, size), key, |bencher, key| {
             bencher.to_async(runtime).iter(async || black_box(registry.get_server(key).await.expect("a server")));
@@ -96,16 +96,16 @@ fn writes(criterion: &mut Criterion, runtime: &Runtime, size: usize, registry: &
     let versions = [definition(&name, "a"), definition(&name, "b")];
     let key: ServerKey = name.parse().expect("a name");
     let mut revision = runtime.block_on(registry.get_revision(&key)).expect("a revision").1;
-    criterion.bench_function(BenchmarkId::new("update", size), |bencher| {
+    criterion.bench_function(&format!("update/{size}"), |bencher| {
         bencher.iter(|| {
-            let definition = &versions[usize::from(revision.0 % 2 == 0)];
+            let definition = &versions[usize::from(revision.0.is_multiple_of(2))];
             let put = runtime.block_on(registry.put_server(definition, Expect::Revision(revision)));
             revision = put.expect("an update").revision;
             assert!(revision > Revision(0));
         });
     });
     let new = definition("new", "x");
-    criterion.bench_function(BenchmarkId::new("put_and_remove", size), |bencher| {
+    criterion.bench_function(&format!("put_and_remove/{size}"), |bencher| {
         bencher.iter(|| {
             runtime.block_on(async {
                 let put = registry.put_server(&new, Expect::Absent).await.expect("a server");

@@ -2,9 +2,9 @@
 //!
 //! A macro for each trait makes every function a `#[tokio::test]` of its own (the test crate needs tokio with
 //! `macros` and `rt`), so that a failure carries the name of the promise. The macros take an expression that
-//! gives a future of a [`Subject`]: a fresh backend for each test, with whatever has to outlive it.
+//! gives a [`Subject`], or a future of one: a fresh backend for each test, with whatever has to outlive it.
 //!
-//! ```ignore
+//! ```text
 //! mod memory {
 //!     metamcp_core::registry_contract!(super::memory());
 //! }
@@ -12,7 +12,7 @@
 //!     metamcp_core::registry_contract!(ignore = "needs an account", super::live());
 //! }
 //!
-//! async fn memory() -> Subject<dyn Registry> {
+//! fn memory() -> Subject<dyn Registry> {
 //!     Subject::new(Arc::new(MemoryRegistry::new()))
 //! }
 //! ```
@@ -30,6 +30,7 @@ pub use definitions::{definitions, hostile_text};
 
 use std::any::Any;
 use std::fmt;
+use std::future::{IntoFuture, Ready, ready};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -58,6 +59,16 @@ impl<T: ?Sized> Deref for Subject<T> {
 
     fn deref(&self) -> &T {
         &self.backend
+    }
+}
+
+/// A subject is its own future, so that the macros take both.
+impl<T: ?Sized> IntoFuture for Subject<T> {
+    type Output = Self;
+    type IntoFuture = Ready<Self>;
+
+    fn into_future(self) -> Ready<Self> {
+        ready(self)
     }
 }
 

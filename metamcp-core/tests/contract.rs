@@ -1,5 +1,7 @@
 //! The memory backends keep every promise of the traits.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 
 use metamcp_core::contract::Subject;
@@ -26,19 +28,19 @@ mod builder {
     metamcp_core::builder_contract!(super::builder(), super::project, super::BuilderCapabilities::default());
 }
 
-async fn registry() -> Subject<dyn Registry> {
+fn registry() -> Subject<dyn Registry> {
     Subject::new(Arc::new(MemoryRegistry::new()))
 }
 
-async fn kv_cache() -> Subject<dyn KvCache> {
+fn kv_cache() -> Subject<dyn KvCache> {
     Subject::new(Arc::new(MemoryKvCache::new()))
 }
 
-async fn publisher() -> Subject<dyn Publisher> {
+fn publisher() -> Subject<dyn Publisher> {
     Subject::new(Arc::new(MemoryPublisher::new()))
 }
 
-async fn builder() -> Subject<dyn Builder> {
+fn builder() -> Subject<dyn Builder> {
     Subject::new(Arc::new(MemoryBuilder::new()))
 }
 

@@ -1,5 +1,7 @@
 //! The SQLite backends keep every promise of the traits.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 
 use metamcp_core::contract::Subject;

@@ -1,5 +1,7 @@
 //! The SQLite store when programs die, race and are newer than this one.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -9,6 +11,8 @@ use metamcp_core::registry::sql::{SqlExecutor, SqlValue, Statement};
 use metamcp_core::registry::{Expect, ListOptions, Registry};
 use metamcp_core::{ErrorKind, ServerDefinition, ValidDefinition, validate};
 use metamcp_local::{SqliteExecutor, SqliteRegistry};
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 
 async fn open(path: &Path) -> SqliteRegistry {
     SqliteRegistry::open(SqliteExecutor::open(path).await.unwrap()).await.unwrap()
@@ -177,6 +181,56 @@ async fn a_path_that_cannot_be_opened_is_named() {
     let path = folder.path().join("notes.txt");
     std::fs::write(&path, "these are notes and no database, whatever opens them").unwrap();
     assert_eq!(SqliteExecutor::open(&path).await.unwrap_err().kind(), ErrorKind::ConfigInvalid);
+}
+
+/// Any JSON, with the numbers and texts that are easily changed on the way.
+fn any_json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<u64>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        any::<f64>().prop_map(Into::into),
+        any::<String>().prop_map(Into::into),
+        Just("\0\u{2028}'\"\\".into()),
+    ];
+    leaf.prop_recursive(4, 32, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+            prop::collection::btree_map(any::<String>(), inner, 0..4)
+                .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+#[test]
+fn any_definition_reads_back_as_written() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let registry = runtime.block_on(open(&folder.path().join("registry.db")));
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(200));
+    let inputs = (any_json(), prop::collection::vec(any::<String>(), 1..4));
+    let checked = runner.run(&inputs, |(value, texts)| {
+        let tools = texts.iter().enumerate().map(|(n, text)| {
+            let body = format!("return {};", serde_json::Value::from(text.as_str()));
+            serde_json::json!({ "name": format!("tool_{n}"), "description": "x", "implementation": body })
+        });
+        let definition = serde_json::json!({
+            "name": "any",
+            "description": "x",
+            "vars": { "ANY": value },
+            "tools": tools.collect::<Vec<_>>(),
+        });
+        let definition: ServerDefinition = serde_json::from_value(definition).unwrap();
+        let definition = validate(&definition).map_err(|refused| TestCaseError::reject(refused.to_string()))?;
+        let put = runtime.block_on(registry.put_server(&definition, Expect::Absent)).unwrap();
+        let read = runtime.block_on(registry.get_server(&put.id.into())).unwrap();
+        runtime.block_on(registry.remove_server(put.id)).unwrap();
+        prop_assert_eq!(&read.definition, definition.written());
+        prop_assert_eq!(read, put);
+        Ok(())
+    });
+    checked.unwrap();
 }
 
 async fn query(registry: &SqliteRegistry, sql: &'static str) -> Vec<Vec<SqlValue>> {
