@@ -1,1 +1,60 @@
-//! Placeholder.
+//! The TypeScript runtime and the server templates, embedded.
+//!
+//! Beside each template's folder stands its rendered sample, so that the folder is a real project. Files that have
+//! a `.hbs` sibling are output and are not embedded.
+
+/// A file by its path relative to the tree it belongs to.
+#[derive(Debug, Clone, Copy)]
+pub struct File {
+    /// Relative path.
+    pub path: &'static str,
+    /// Its text.
+    pub content: &'static str,
+}
+
+/// A template: files that are the same for all of its servers, and three that are rendered.
+#[derive(Debug, Clone, Copy)]
+pub struct Template {
+    /// Name, which is also the folder's.
+    pub name: &'static str,
+    /// Verbatim files, relative to the project.
+    pub files: &'static [File],
+    /// Handlebars source of `src/bodies.js`.
+    pub bodies: &'static str,
+    /// Handlebars source of one module in `src/bodies/`.
+    pub body: &'static str,
+    /// Handlebars source of `README.md`.
+    pub readme: &'static str,
+}
+
+macro_rules! files {
+    ($folder:literal: $($path:literal),* $(,)?) => {
+        &[$(File { path: $path, content: include_str!(concat!($folder, $path)) }),*]
+    };
+}
+
+macro_rules! template {
+    ($name:literal: $($path:literal),* $(,)?) => {
+        Template {
+            name: $name,
+            files: &[$(File { path: $path, content: include_str!(concat!($name, "/", $path)) }),*],
+            bodies: include_str!(concat!($name, "/src/bodies.js.hbs")),
+            body: include_str!(concat!($name, "/src/body.js.hbs")),
+            readme: include_str!(concat!($name, "/README.md.hbs")),
+        }
+    };
+}
+
+/// What speaks MCP in every generated server, relative to `src/runtime/`.
+pub const RUNTIME: &[File] = files!("runtime/src/": "answer.ts", "binary.ts", "body.ts", "call.ts", "catalog.ts", "concurrency.ts", "context.ts", "definition.ts", "environment.ts", "failure.ts", "guard.ts", "handler.ts", "input.ts", "json.ts", "legacy.ts", "prompt.ts", "resource.ts", "result.ts", "schema.ts", "server.ts", "tool.ts", "uri-template.ts");
+
+/// `remote-mcp-authless`: the plain stateless server.
+pub const REMOTE_MCP_AUTHLESS: Template = template!("remote-mcp-authless": "src/index.ts", "tsconfig.json");
+
+/// `package.json` of the pinned JavaScript toolchain.
+pub const TOOLCHAIN_PACKAGE: &str = include_str!("toolchain/package.json");
+/// `package-lock.json` of the pinned JavaScript toolchain.
+pub const TOOLCHAIN_LOCK: &str = include_str!("toolchain/package-lock.json");
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,5 @@
 //! [`Builder`] turns a source tree into an [`Artifact`]; an [`Environment`] is a place where commands run.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,62 +8,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::artifact::Artifact;
 use crate::name::{ServerName, TemplateKind};
 use crate::settings::WorkerSettings;
-use crate::source_tree::{Digest, SourceTree};
+use crate::source_tree::SourceTree;
 use crate::{Error, ErrorKind, Result};
-
-/// A Worker that is ready to publish: its modules and its settings.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Artifact {
-    /// Modules by name; `import "./x.js"` in `a/b.js` finds `a/x.js`.
-    pub modules: BTreeMap<String, Module>,
-    /// Name of the module with the default export.
-    pub main_module: String,
-    /// Bindings, limits and compatibility.
-    pub settings: WorkerSettings,
-}
-
-/// One module of an [`Artifact`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Module {
-    /// How the runtime reads it.
-    pub kind: ModuleKind,
-    /// Its bytes.
-    pub content: Bytes,
-}
-
-/// How a runtime reads a module.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ModuleKind {
-    /// ECMAScript module.
-    EsModule,
-    /// JSON, imported as its parsed value.
-    Json,
-    /// Text, imported as a string.
-    Text,
-    /// Bytes, imported as an `ArrayBuffer`.
-    Data,
-    /// WebAssembly module.
-    Wasm,
-}
-
-impl Artifact {
-    /// SHA-256 over modules and settings: equal digests run alike.
-    ///
-    /// # Panics
-    /// Never: settings are plain data that always serializes.
-    pub fn digest(&self) -> Digest {
-        let settings = crate::canonical_json(&self.settings);
-        let kinds = |kind: ModuleKind| format!("{kind:?}").into_bytes();
-        let mut parts = vec![settings.into_bytes(), self.main_module.clone().into_bytes()];
-        for (name, module) in &self.modules {
-            parts.extend([name.clone().into_bytes(), kinds(module.kind), module.content.to_vec()]);
-        }
-        Digest::of_parts(parts.iter().map(Vec::as_slice))
-    }
-}
 
 /// Builds servers, and lends isolated environments for builds and commands.
 #[cfg_attr(feature = "mock", mockall::automock)]
@@ -78,7 +26,8 @@ pub trait Builder: Debug + Send + Sync + 'static {
     async fn build(&self, source: &SourceTree, settings: &WorkerSettings) -> Result<Artifact>;
 
     /// Identifies builder and toolchain: part of the build cache's key, changed whenever output may change.
-    fn fingerprint(&self) -> String;
+    /// `None` where building costs less than reading a cache.
+    fn fingerprint(&self) -> Option<String>;
 
     /// Makes an isolated environment with a template's files in it. At most a configured number (3 by default)
     /// exist at once; others wait in order, up to the builder's limit ([`ErrorKind::TimedOut`]).

@@ -8,32 +8,63 @@
 //! This crate has the definitions, the checks, the code generator, the four traits a backend implements
 //! ([`Registry`], [`KvCache`], [`Builder`], [`Publisher`]) and the deploy pipeline over them.
 
+mod artifact;
 mod builder;
+#[cfg(feature = "bundle")]
+pub mod bundle;
 mod canonical;
+mod codegen;
+#[cfg(feature = "contract")]
+#[expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "these functions are tests")]
+pub mod contract;
 mod definition;
+mod deploy;
 mod error;
+mod event;
 pub mod kv_cache;
+mod lease;
+pub mod memory;
+mod meta_mcp;
 mod name;
 mod publisher;
 pub mod registry;
+mod saga;
+mod secrets;
+mod servers;
 mod settings;
 mod source_tree;
 mod validate;
+mod verify;
 
-pub use builder::{Artifact, Builder, Command, CommandOutput, Environment, EnvironmentInfo, Module, ModuleKind};
-pub(crate) use canonical::canonical_json;
+pub use artifact::{Artifact, Module, ModuleKind};
+pub use builder::{Builder, Command, CommandOutput, Environment, EnvironmentInfo};
+#[cfg(feature = "mock")]
+pub use builder::{MockBuilder, MockEnvironment};
+pub use codegen::generate;
 pub use definition::{
     Auth, Binding, BindingKind, Limits, Probe, PromptArgument, PromptDefinition, ResourceDefinition, ServerDefinition,
     ToolDefinition, ToolExample,
 };
+pub use deploy::{CleanupMode, CleanupOptions, CleanupReport, Deployment, Deployments, ReconcileReport};
 pub use error::{Error, ErrorKind, Result};
+pub use event::{DeployEvent, EventSink};
+#[cfg(feature = "mock")]
+pub use kv_cache::MockKvCache;
 pub use kv_cache::{KvCache, Ttl};
+pub use meta_mcp::{Backends, MetaMcp};
 pub use name::{EnvName, ItemName, NameError, ServerId, ServerKey, ServerName, TemplateKind, VersionId};
+#[cfg(feature = "mock")]
+pub use publisher::MockPublisher;
 pub use publisher::{Endpoint, LogLine, LogOptions, PublishedServer, PublishedVersion, Publisher, ServerRef, Staged};
+#[cfg(feature = "mock")]
+pub use registry::MockRegistry;
 pub use registry::Registry;
+pub use secrets::Secrets;
+pub use servers::Servers;
 pub use settings::{COMPATIBILITY_DATE, DurableObjectClass, WorkerSettings};
 pub use source_tree::{Digest, SourceTree};
 pub use validate::{
     EffectiveLimits, EgressRule, Problem, ResourceAddress, ValidDefinition, ValidPrompt, ValidPromptSource,
-    ValidResource, ValidTool, ValidationErrors,
+    ValidResource, ValidTool, ValidationErrors, validate,
 };
+pub use verify::{Depth, Verification, verify};

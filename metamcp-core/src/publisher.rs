@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use url::Url;
 
-use crate::builder::Artifact;
+use crate::artifact::Artifact;
 use crate::name::{EnvName, ServerId, ServerName, VersionId};
 use crate::{Result, source_tree::Digest};
 

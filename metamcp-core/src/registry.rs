@@ -1,6 +1,8 @@
 //! [`Registry`]: what is known of every server, and who may change it now.
 
 mod records;
+mod refusal;
+pub mod sql;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -10,9 +12,14 @@ use async_trait::async_trait;
 use crate::Result;
 use crate::name::{ServerId, ServerKey, VersionId};
 use crate::validate::ValidDefinition;
+pub(crate) use records::check_lease;
 pub use records::{
     ApiKeyRecord, AuditEntry, ClientConnection, DeploymentId, DeploymentKind, DeploymentRecord, DeploymentStep, Expect,
     Lease, ListOptions, LiveState, Page, RecordStatus, Revision, ServerRecord, ServerSummary, VersionRecord,
+};
+pub(crate) use refusal::{
+    api_key_exists, connection_exists, lease_lost, lease_taken, revision_conflict, server_exists, server_not_found,
+    version_not_found,
 };
 
 /// Durable state: servers with their definitions, versions, deployments, client connections, API keys, audit

@@ -31,6 +31,9 @@ pub struct WorkerSettings {
     /// Names of the secrets the Worker reads; a publisher binds those that have a value.
     #[serde(default)]
     pub secrets: Vec<EnvName>,
+    /// The secret a caller has to send as a bearer token, if any.
+    #[serde(default)]
+    pub bearer_secret: Option<EnvName>,
     /// Platform resources by name.
     #[serde(default)]
     pub bindings: BTreeMap<EnvName, Binding>,
@@ -79,6 +82,7 @@ impl WorkerSettings {
             compatibility_flags: Vec::new(),
             vars: definition.vars().clone(),
             secrets: definition.secrets().to_vec(),
+            bearer_secret: definition.bearer_secret().cloned(),
             bindings: definition.bindings().clone(),
             durable_objects: Vec::new(),
             crons: Vec::new(),

@@ -2,7 +2,17 @@
 //!
 //! *Invariant:* pure. No I/O, clock, environment or randomness; every problem is reported at once.
 
+mod egress;
+mod environment;
 mod errors;
+mod javascript;
+mod limits;
+mod problems;
+mod prompt;
+mod resource;
+mod schema;
+mod text;
+mod tool;
 mod valid;
 
 pub use errors::{Problem, ValidationErrors};
@@ -10,3 +20,150 @@ pub use valid::{
     EffectiveLimits, EgressRule, ResourceAddress, ValidDefinition, ValidPrompt, ValidPromptSource, ValidResource,
     ValidTool,
 };
+
+use crate::canonical::canonical_json;
+use crate::definition::ServerDefinition;
+use crate::name::TemplateKind;
+use crate::source_tree::Digest;
+use environment::Distinct;
+use javascript::BodyChecker;
+use problems::{Path, Problems, quote};
+
+/// Most tools, resources or prompts of one server, each.
+const ITEMS: usize = 2000;
+/// Largest definition as compact JSON.
+const DEFINITION_BYTES: usize = 8 * 1024 * 1024;
+
+/// Checks a definition and applies every default.
+///
+/// All problems come at once, each with its JSON pointer, what is wrong and what would be right. It is pure, so
+/// the same definition always gives the same answer.
+///
+/// ```
+/// use metamcp_core::{ServerDefinition, validate};
+///
+/// let definition: ServerDefinition = serde_json::from_value(serde_json::json!({
+///     "name": "Greeter",
+///     "description": "Says hello",
+///     "tools": [{ "name": "greet", "description": "Greets", "implementation": "return 'hello" }]
+/// }))?;
+/// let errors = validate(&definition).unwrap_err();
+/// assert_eq!(errors.problems()[0].pointer, "/name");
+/// assert_eq!(errors.problems()[1].pointer, "/tools/0/implementation");
+/// assert_eq!(errors.problems()[1].line, Some(1));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+pub fn validate(definition: &ServerDefinition) -> Result<ValidDefinition, ValidationErrors> {
+    let mut problems = Problems::default();
+    let canonical = canonical_json(definition);
+    let checked = if canonical.len() <= DEFINITION_BYTES {
+        check(definition, Digest::of(canonical), &mut problems)
+    } else {
+        // Nothing else is looked at: the bound is there to bound the work.
+        let message = format!("is {} bytes of JSON; at most {DEFINITION_BYTES} are allowed", canonical.len());
+        problems.add(&Path::root(), message);
+        None
+    };
+    problems.finish(checked)
+}
+
+/// Every field in the order of the definition, so that the problems come in that order too.
+fn check(definition: &ServerDefinition, digest: Digest, problems: &mut Problems) -> Option<ValidDefinition> {
+    let root = Path::root();
+    let name = problems.parse(&root.key("name"), &definition.name);
+    text::required_description(&root.key("description"), &definition.description, problems);
+    check_version(&root.key("version"), &definition.version, problems);
+    let template = problems.parse::<TemplateKind>(&root.key("template"), &definition.template);
+    let mut limit_problems = Problems::default();
+    let limits = limits::server(&root.key("limits"), &definition.limits, &mut limit_problems);
+    let mut bodies = BodyChecker::default();
+    let tools = tools(definition, limits, &mut bodies, problems);
+    let resources = resources(definition, limits, &mut bodies, problems);
+    let prompts = prompts(definition, limits, &mut bodies, problems);
+    environment::dependencies(&definition.dependencies, problems);
+    let environment = environment::check(definition, problems);
+    let egress = definition.egress.as_ref().map(|rules| egress::rules(&root.key("egress"), rules, problems));
+    environment::auth(&definition.auth, &definition.secrets, problems);
+    problems.append(limit_problems);
+    if let Some(probe) = &definition.probe {
+        tool::check_probe(probe, &definition.tools, &tools, problems);
+    }
+    Some(ValidDefinition {
+        written: definition.clone(),
+        digest,
+        name: name?,
+        template: template?,
+        tools,
+        resources,
+        prompts,
+        secrets: environment.secrets,
+        vars: environment.vars,
+        bindings: environment.bindings,
+        egress,
+        limits,
+    })
+}
+
+fn tools(
+    definition: &ServerDefinition,
+    limits: EffectiveLimits,
+    bodies: &mut BodyChecker,
+    problems: &mut Problems,
+) -> Vec<ValidTool> {
+    let path = Path::root().key("tools");
+    let mut names = Distinct::new("tool name");
+    let items = bounded(&path, &definition.tools, problems).iter().enumerate().filter_map(|(index, tool)| {
+        let path = path.index(index);
+        names.check(&path.key("name"), tool.name.to_ascii_lowercase(), &tool.name, problems);
+        tool::check(&path, tool, limits, bodies, problems)
+    });
+    items.collect()
+}
+
+fn resources(
+    definition: &ServerDefinition,
+    limits: EffectiveLimits,
+    bodies: &mut BodyChecker,
+    problems: &mut Problems,
+) -> Vec<ValidResource> {
+    let path = Path::root().key("resources");
+    let mut taken = resource::Taken::default();
+    let items = bounded(&path, &definition.resources, problems).iter().enumerate().filter_map(|(index, resource)| {
+        resource::check(&path.index(index), resource, limits, &mut taken, bodies, problems)
+    });
+    items.collect()
+}
+
+fn prompts(
+    definition: &ServerDefinition,
+    limits: EffectiveLimits,
+    bodies: &mut BodyChecker,
+    problems: &mut Problems,
+) -> Vec<ValidPrompt> {
+    let path = Path::root().key("prompts");
+    let mut names = Distinct::new("prompt name");
+    let items = bounded(&path, &definition.prompts, problems).iter().enumerate().filter_map(|(index, prompt)| {
+        let path = path.index(index);
+        names.check(&path.key("name"), prompt.name.to_ascii_lowercase(), &prompt.name, problems);
+        prompt::check(&path, prompt, limits, bodies, problems)
+    });
+    items.collect()
+}
+
+/// The items that are looked at: all of them, or none if there are too many.
+fn bounded<'a, T>(path: &Path, items: &'a [T], problems: &mut Problems) -> &'a [T] {
+    if items.len() <= ITEMS {
+        return items;
+    }
+    problems.add(path, format!("has {} entries; at most {ITEMS} are allowed", items.len()));
+    &[]
+}
+
+fn check_version(path: &Path, version: &str, problems: &mut Problems) {
+    if let Err(error) = semver::Version::parse(version) {
+        let message = format!("{} is no semantic version ({error}); for example \"1.0.0\"", quote(version));
+        problems.add(path, message);
+    } else if version.len() > 64 {
+        problems.add(path, "is longer than 64 characters");
+    }
+}

@@ -158,6 +158,23 @@ impl LocalConfig {
     }
 }
 
+impl LocalConfig {
+    /// Where the toolchain is kept: as configured, or below the user's cache folder.
+    pub(crate) fn toolchain_folder(&self) -> Result<PathBuf> {
+        if let Some(folder) = &self.toolchain_dir {
+            return Ok(folder.clone());
+        }
+        if let Some(folder) = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute()) {
+            return Ok(folder.join("metamcp"));
+        }
+        let below_home = if cfg!(target_os = "macos") { "Library/Caches/metamcp" } else { ".cache/metamcp" };
+        env::home_dir().map(|home| home.join(below_home)).ok_or_else(|| {
+            Error::new(ErrorKind::ConfigInvalid, "there is no home directory to keep the JavaScript toolchain in")
+                .with_help("set METAMCP_TOOLCHAIN_DIR")
+        })
+    }
+}
+
 fn parse_isolation(text: &str) -> Result<Isolation> {
     match text {
         "auto" => Ok(Isolation::Auto),

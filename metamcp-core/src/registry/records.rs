@@ -1,6 +1,7 @@
 //! What a registry stores.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,6 +13,7 @@ use crate::definition::ServerDefinition;
 use crate::name::{ServerId, ServerName, TemplateKind, VersionId};
 use crate::publisher::ServerRef;
 use crate::source_tree::Digest;
+use crate::{Error, ErrorKind, Result};
 
 /// Counts the changes of one server's definition, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -150,6 +152,17 @@ impl Default for ListOptions {
     }
 }
 
+impl ListOptions {
+    /// Refuses a limit out of its bounds; every registry calls it first.
+    pub(crate) fn check(&self) -> Result<()> {
+        if (1..=1_000).contains(&self.limit) {
+            return Ok(());
+        }
+        let message = format!("a page of {} servers is out of bounds", self.limit);
+        Err(Error::new(ErrorKind::LimitExceeded, message).with_help("ask for 1 to 1,000"))
+    }
+}
+
 /// One page of a listing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page<T> {
@@ -274,6 +287,22 @@ pub struct Lease {
     pub fence: u64,
     /// When it ends unless renewed, by the database's clock.
     pub expires_at: OffsetDateTime,
+}
+
+/// Longest lease, and longest name and holder of one.
+const MAX_LEASE: Duration = Duration::from_secs(86_400);
+const MAX_LEASE_TEXT: usize = 512;
+
+/// Refuses a lease out of its bounds; every registry calls it first.
+pub(crate) fn check_lease(name: &str, holder: &str, ttl: Duration) -> Result<()> {
+    let problem = if ttl > MAX_LEASE {
+        format!("a lease of {} s is longer than a day", ttl.as_secs())
+    } else if [name, holder].iter().any(|text| text.is_empty() || text.len() > MAX_LEASE_TEXT || text.contains('\0')) {
+        "name and holder of a lease have 1 to 512 bytes without NUL".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(ErrorKind::LimitExceeded, problem))
 }
 
 /// A connection to an external MCP server.

@@ -31,6 +31,12 @@ impl ValidationErrors {
         if problems.is_empty() { Ok(()) } else { Err(Self(problems)) }
     }
 
+    /// At least one problem, which a caller has noted where it gave up.
+    pub(super) fn from_problems(problems: Vec<Problem>) -> Self {
+        debug_assert!(!problems.is_empty(), "whatever stops a check notes why");
+        Self(problems)
+    }
+
     /// The problems, in the order of the definition's fields.
     pub fn problems(&self) -> &[Problem] {
         &self.0

@@ -93,6 +93,14 @@ impl ValidDefinition {
         &self.written.auth
     }
 
+    /// The secret a caller has to send as a bearer token, if any.
+    pub fn bearer_secret(&self) -> Option<&EnvName> {
+        match &self.written.auth {
+            Auth::None => None,
+            Auth::Bearer { secret } => self.secrets.iter().find(|name| name.as_str() == secret),
+        }
+    }
+
     /// The call made when a deployment is verified.
     pub fn probe(&self) -> Option<&Probe> {
         self.written.probe.as_ref()

@@ -1,0 +1,130 @@
+//! Which account, with which token.
+
+use std::fmt;
+
+use metamcp_core::{Error, ErrorKind, Result};
+use secrecy::SecretString;
+use url::Url;
+
+/// Cloudflare's REST API.
+const DEFAULT_BASE_URL: &str = "https://api.cloudflare.com/client/v4/";
+
+/// Account, token and base URL of Cloudflare's API.
+///
+/// The token needs Workers Scripts Edit, Workers KV Storage Edit, D1 Edit, Containers Edit, Workers Tail Read and
+/// Account Settings Read.
+#[derive(Clone)]
+pub struct CloudflareConfig {
+    account_id: String,
+    api_token: SecretString,
+    base_url: Url,
+}
+
+impl CloudflareConfig {
+    /// An account (32 hexadecimal digits) and a token. [`ErrorKind::ConfigInvalid`] names all that is wrong.
+    pub fn new(account_id: impl Into<String>, api_token: SecretString) -> Result<Self> {
+        use secrecy::ExposeSecret;
+        let account_id = account_id.into();
+        let mut problems = Vec::new();
+        if account_id.len() != 32 || !account_id.chars().all(|c| c.is_ascii_hexdigit()) {
+            problems.push(format!("account id {account_id:?} is not 32 hexadecimal digits"));
+        }
+        let token = api_token.expose_secret();
+        if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
+            problems.push("the API token is empty or holds blanks or control characters".to_owned());
+        }
+        let base_url = Url::parse(DEFAULT_BASE_URL).map_err(|error| invalid(error.to_string()))?;
+        if problems.is_empty() {
+            Ok(Self { account_id, api_token, base_url })
+        } else {
+            Err(invalid(problems.join("; ")))
+        }
+    }
+
+    /// Reads `CLOUDFLARE_ACCOUNT_ID`, `CLOUDFLARE_API_TOKEN` and, if set, `CLOUDFLARE_API_BASE_URL`.
+    pub fn from_env() -> Result<Self> {
+        let read = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let (account, token) = (read("CLOUDFLARE_ACCOUNT_ID"), read("CLOUDFLARE_API_TOKEN"));
+        let missing: Vec<_> = [("CLOUDFLARE_ACCOUNT_ID", account.is_none()), ("CLOUDFLARE_API_TOKEN", token.is_none())]
+            .into_iter()
+            .filter_map(|(name, missing)| missing.then_some(name))
+            .collect();
+        let (Some(account), Some(token)) = (account, token) else {
+            return Err(invalid(format!("not set: {}", missing.join(", ")))
+                .with_help("create a token at https://dash.cloudflare.com/profile/api-tokens"));
+        };
+        let config = Self::new(account, token.into())?;
+        match read("CLOUDFLARE_API_BASE_URL") {
+            Some(url) => config.with_base_url(&url),
+            None => Ok(config),
+        }
+    }
+
+    /// Another base URL: an emulator of the API. Plain `http` is accepted for loopback addresses only.
+    pub fn with_base_url(mut self, url: &str) -> Result<Self> {
+        let mut parsed = Url::parse(url).map_err(|error| invalid(format!("base URL {url:?}: {error}")))?;
+        let loopback = matches!(parsed.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
+        if parsed.scheme() != "https" && !(parsed.scheme() == "http" && loopback) {
+            return Err(invalid(format!("base URL {url:?} would send the token unencrypted")));
+        }
+        if !parsed.path().ends_with('/') {
+            parsed.set_path(&format!("{}/", parsed.path()));
+        }
+        self.base_url = parsed;
+        Ok(self)
+    }
+
+    /// The account's id.
+    pub fn account_id(&self) -> &str {
+        &self.account_id
+    }
+
+    /// The token, for the `Authorization` header.
+    pub fn api_token(&self) -> &SecretString {
+        &self.api_token
+    }
+
+    /// The API's base URL, ending with `/`.
+    pub fn base_url(&self) -> &Url {
+        &self.base_url
+    }
+}
+
+impl fmt::Debug for CloudflareConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CloudflareConfig")
+            .field("account_id", &self.account_id)
+            .field("base_url", &self.base_url.as_str())
+            .finish_non_exhaustive()
+    }
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorKind::ConfigInvalid, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACCOUNT: &str = "0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn all_problems_are_named_at_once() {
+        let error = CloudflareConfig::new("nope", "a b".into()).unwrap_err();
+        assert!(error.message().contains("account id") && error.message().contains("token"), "{error}");
+    }
+
+    #[test]
+    fn the_token_is_never_shown() {
+        let config = CloudflareConfig::new(ACCOUNT, "s3cret-value".into()).unwrap();
+        assert!(!format!("{config:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_base_url_without_encryption_is_refused_unless_it_is_loopback() {
+        let config = CloudflareConfig::new(ACCOUNT, "token".into()).unwrap();
+        assert!(config.clone().with_base_url("http://api.example.com").is_err());
+        assert_eq!(config.with_base_url("http://127.0.0.1:9/v4").unwrap().base_url().path(), "/v4/");
+    }
+}

@@ -1,0 +1,10 @@
+//! The pinned JavaScript toolchain, and the [`Builder`](crate::Builder) for servers without npm dependencies.
+//!
+//! The runtime and a template's entry point are bundled once; what differs from server to server is data and
+//! plain modules, so building a server is copying.
+
+mod builder;
+mod toolchain;
+
+pub use builder::BundleBuilder;
+pub use toolchain::Toolchain;

@@ -1,0 +1,158 @@
+//! [`BundleBuilder`]: bundles the runtime once, then builds servers by copying.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::process::Command;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use super::Toolchain;
+use crate::artifact::{Artifact, Module, ModuleKind};
+use crate::builder::Builder;
+use crate::codegen::{BODIES_FOLDER, BODIES_PATH, DEFINITION_PATH, ENTRY_PATH};
+use crate::settings::WorkerSettings;
+use crate::source_tree::SourceTree;
+use crate::{Digest, Error, ErrorKind, Result};
+
+/// The bundled runtime's name among the modules; the others keep theirs, relative to `src/`.
+const MAIN_MODULE: &str = "runtime.js";
+/// Scratch folders below the toolchain's; one that is older than this was left by a killed program.
+const SCRATCH_PREFIX: &str = "bundle-";
+const SCRATCH_AGE: Duration = Duration::from_secs(600);
+/// esbuild needs 0.1 to 0.3 s for the whole SDK.
+const BUNDLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Builds servers without npm dependencies, without npm and without a container.
+#[derive(Debug)]
+pub struct BundleBuilder {
+    toolchain: Toolchain,
+    /// Bundled runtimes by the digest of their source. The lock is held while one is bundled, so that a burst of
+    /// first builds runs esbuild once.
+    runtimes: Mutex<HashMap<Digest, Bytes>>,
+}
+
+impl BundleBuilder {
+    /// A builder that uses an installed toolchain.
+    pub fn new(toolchain: Toolchain) -> Self {
+        Self { toolchain, runtimes: Mutex::default() }
+    }
+
+    async fn runtime(&self, source: &SourceTree) -> Result<Bytes> {
+        let files: Vec<_> = source.iter().filter(|(path, _)| is_runtime(path)).collect();
+        let parts = files.iter().flat_map(|(path, content)| [path.as_bytes(), content.as_ref()]);
+        let digest = Digest::of_parts(parts);
+        let mut runtimes = self.runtimes.lock().await;
+        if let Some(runtime) = runtimes.get(&digest) {
+            return Ok(runtime.clone());
+        }
+        let path = self.toolchain.folder().join(format!("runtime-{}.js", digest.short(16)));
+        let runtime = match tokio::fs::read(&path).await {
+            Ok(bytes) => bytes,
+            Err(_) => self.bundle(&files, &path).await?,
+        };
+        let runtime = Bytes::from(runtime);
+        runtimes.insert(digest, runtime.clone());
+        Ok(runtime)
+    }
+
+    /// Bundles in a scratch folder below the toolchain's, where the SDK is found, and moves the result to `path`:
+    /// a reader sees a whole file or none.
+    async fn bundle(&self, files: &[(&str, &Bytes)], path: &Path) -> Result<Vec<u8>> {
+        remove_stale_scratch(self.toolchain.folder()).await;
+        let scratch = tempfile::Builder::new()
+            .prefix(SCRATCH_PREFIX)
+            .tempdir_in(self.toolchain.folder())
+            .map_err(|error| failed("cannot create a scratch folder", error))?;
+        for (name, content) in files {
+            let file = scratch.path().join(name);
+            let folder = file.parent().unwrap_or(scratch.path());
+            tokio::fs::create_dir_all(folder).await.map_err(|error| failed("cannot write the source", error))?;
+            tokio::fs::write(&file, content).await.map_err(|error| failed("cannot write the source", error))?;
+        }
+        let output = scratch.path().join(MAIN_MODULE);
+        self.esbuild(&scratch.path().join(ENTRY_PATH), &output).await?;
+        let bytes = tokio::fs::read(&output).await.map_err(|error| failed("cannot read the bundle", error))?;
+        tokio::fs::rename(&output, path).await.map_err(|error| failed("cannot keep the bundle", error))?;
+        Ok(bytes)
+    }
+
+    async fn esbuild(&self, entry: &Path, output: &PathBuf) -> Result<()> {
+        let esbuild = Command::new(self.toolchain.esbuild())
+            .arg(entry)
+            .arg(format!("--outfile={}", output.display()))
+            .args(["--bundle", "--format=esm", "--target=es2024", "--conditions=workerd,worker,browser", "--minify"])
+            .args(["--external:./bodies.js", "--external:./definition.json"])
+            .args(["--external:cloudflare:*", "--external:node:*", "--log-level=error"])
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = timeout(BUNDLE_LIMIT, esbuild)
+            .await
+            .map_err(|_| Error::new(ErrorKind::TimedOut, "esbuild did not end within 60 s"))?
+            .map_err(|error| failed("cannot run esbuild", error))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(Error::new(ErrorKind::BuildFailed, format!("esbuild: {message}")))
+    }
+}
+
+#[async_trait]
+impl Builder for BundleBuilder {
+    async fn build(&self, source: &SourceTree, settings: &WorkerSettings) -> Result<Artifact> {
+        if !settings.dependencies.is_empty() {
+            let names: Vec<_> = settings.dependencies.keys().map(String::as_str).collect();
+            let message = format!("npm dependencies need a container to be installed in: {}", names.join(", "));
+            return Err(Error::new(ErrorKind::Unsupported, message)
+                .with_help("remove `dependencies`, or use a container builder"));
+        }
+        let mut modules = BTreeMap::new();
+        modules.insert(MAIN_MODULE.to_owned(), module(ModuleKind::EsModule, self.runtime(source).await?));
+        for (path, content) in source.iter() {
+            let kind = match path {
+                DEFINITION_PATH => ModuleKind::Json,
+                BODIES_PATH => ModuleKind::EsModule,
+                _ if path.starts_with(BODIES_FOLDER) => ModuleKind::EsModule,
+                _ => continue,
+            };
+            modules.insert(path["src/".len()..].to_owned(), module(kind, content.clone()));
+        }
+        Ok(Artifact { modules, main_module: MAIN_MODULE.to_owned(), settings: settings.clone() })
+    }
+
+    /// `None`: copying costs less than reading a cache.
+    fn fingerprint(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Removes what killed programs left; whatever fails is tried again before the next bundling.
+async fn remove_stale_scratch(folder: &Path) {
+    let Ok(mut entries) = tokio::fs::read_dir(folder).await else { return };
+    while let Ok(Some(entry)) = entries.next_entry().await {
+        let ours = entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX);
+        let age = async { entry.metadata().await.ok()?.modified().ok()?.elapsed().ok() };
+        if ours && age.await.is_some_and(|age| age > SCRATCH_AGE) {
+            let removed = tokio::fs::remove_dir_all(entry.path()).await;
+            tracing::debug!(folder = %entry.path().display(), ?removed, "removed a stale scratch folder");
+        }
+    }
+}
+
+fn is_runtime(path: &str) -> bool {
+    path == ENTRY_PATH || path.starts_with("src/runtime/") || path == "tsconfig.json"
+}
+
+fn module(kind: ModuleKind, content: Bytes) -> Module {
+    Module { kind, content }
+}
+
+fn failed(what: &str, source: std::io::Error) -> Error {
+    Error::new(ErrorKind::BuildFailed, what).with_source(source)
+}

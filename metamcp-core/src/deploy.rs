@@ -1,0 +1,164 @@
+//! [`Deployments`]: makes servers live, takes them back to older versions, and tells how they are.
+
+mod pipeline;
+mod reconcile;
+mod remove;
+mod rollback;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+pub use reconcile::ReconcileReport;
+pub use remove::{CleanupMode, CleanupOptions, CleanupReport};
+
+use crate::event::EventSink;
+use crate::lease::HeldLease;
+use crate::meta_mcp::Backends;
+use crate::name::{ServerId, ServerKey, ServerName, VersionId};
+use crate::publisher::{LogLine, LogOptions};
+use crate::registry::{DeploymentRecord, Revision, ServerRecord, VersionRecord};
+use crate::validate::{ValidDefinition, validate};
+use crate::verify::{Depth, Verification, verify};
+use crate::{Error, ErrorKind, Result};
+
+/// How long a verification may take beside the calls it makes.
+const VERIFY_LIMIT: Duration = Duration::from_secs(20);
+/// Versions that are kept for a rollback, as on Cloudflare.
+const KEPT_VERSIONS: usize = 100;
+
+/// Everything about live servers. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Deployments {
+    backends: Arc<Backends>,
+    holder: Arc<str>,
+}
+
+/// A server that is live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deployment {
+    /// Id of the server.
+    pub server_id: ServerId,
+    /// Name of the server.
+    pub name: ServerName,
+    /// Where MCP clients connect.
+    pub url: Url,
+    /// The version that is served.
+    pub version: VersionId,
+    /// The revision that version was made from.
+    pub revision: Revision,
+    /// What the check of the live endpoint saw.
+    pub verification: Verification,
+}
+
+impl Deployments {
+    pub(crate) fn new(backends: Arc<Backends>, holder: Arc<str>) -> Self {
+        Self { backends, holder }
+    }
+
+    /// Makes the newest revision of a server live and checks it.
+    ///
+    /// A version is built and staged, its preview is checked, then it becomes live and is checked again. On any
+    /// failure the version that was live before still is (or is again). Deploying what is already live changes
+    /// nothing. The work goes on if the returned future is dropped.
+    ///
+    /// [`ErrorKind::Conflict`] while another deployment of the same server runs;
+    /// [`ErrorKind::VerificationFailed`], [`ErrorKind::BuildFailed`], [`ErrorKind::Unsupported`] say why a version did
+    /// not become live.
+    pub async fn deploy(&self, key: &ServerKey) -> Result<Deployment> {
+        self.deploy_with_events(key, EventSink::default()).await
+    }
+
+    /// [`Deployments::deploy`] that reports each step; see [`EventSink::channel`].
+    pub async fn deploy_with_events(&self, key: &ServerKey, events: EventSink) -> Result<Deployment> {
+        let (this, key) = (self.clone(), key.clone());
+        run_to_its_end(async move { pipeline::deploy(&this, &key, events).await }).await
+    }
+
+    /// Makes an older version live again and checks it. The working definition stays as it is.
+    ///
+    /// [`ErrorKind::NotFound`] for a version that is not (or no longer) kept. If the old version fails its check, the
+    /// one that was live before is live again.
+    pub async fn rollback(&self, key: &ServerKey, version: &VersionId) -> Result<Deployment> {
+        let (this, key, version) = (self.clone(), key.clone(), version.clone());
+        run_to_its_end(async move { rollback::rollback(&this, &key, &version).await }).await
+    }
+
+    /// Takes a server down and removes it with its versions, state and secrets. Idempotent after a crash: what
+    /// was begun is finished by [`Deployments::reconcile`]. [`ErrorKind::NotFound`] if there is none.
+    pub async fn remove(&self, key: &ServerKey) -> Result<()> {
+        let (this, key) = (self.clone(), key.clone());
+        run_to_its_end(async move { remove::remove(&this, &key).await }).await
+    }
+
+    /// Removes servers that did not change for a time. By default only tells which it would remove.
+    pub async fn cleanup_old_servers(&self, options: CleanupOptions) -> Result<CleanupReport> {
+        remove::cleanup(self, options).await
+    }
+
+    /// Finishes or undoes what a crash left, and brings registry and target into agreement: afterwards there is no
+    /// live server without a record and no record of a live server without one. What another program works on is
+    /// left alone and listed as pending.
+    pub async fn reconcile(&self) -> Result<ReconcileReport> {
+        let this = self.clone();
+        run_to_its_end(async move { reconcile::reconcile(&this).await }).await
+    }
+
+    /// Versions that can be rolled back to, newest first.
+    pub async fn versions(&self, key: &ServerKey) -> Result<Vec<VersionRecord>> {
+        let record = self.backends.registry.get_server(key).await?;
+        self.backends.registry.list_versions(record.id).await
+    }
+
+    /// Deployments of a server and how they ended, newest first, at most `limit`.
+    pub async fn history(&self, key: &ServerKey, limit: u32) -> Result<Vec<DeploymentRecord>> {
+        let (id, _) = self.backends.registry.get_revision(key).await?;
+        self.backends.registry.list_deployments(id, limit).await
+    }
+
+    /// Checks the live endpoint against the definition its version was made from.
+    /// [`ErrorKind::NotFound`] if nothing is live.
+    pub async fn verify(&self, key: &ServerKey) -> Result<Verification> {
+        let record = self.backends.registry.get_server(key).await?;
+        let Some(live) = &record.live else { return Err(not_live(&record)) };
+        let snapshot = self.snapshot(record.id, &live.version).await?;
+        let endpoint = self.backends.publisher.endpoint(&record.reference()).await?;
+        verify(&endpoint, &snapshot, Depth::Calls, verify_limit(&snapshot)).await
+    }
+
+    /// The newest lines a server wrote, oldest first.
+    pub async fn logs(&self, key: &ServerKey, options: LogOptions) -> Result<Vec<LogLine>> {
+        let record = self.backends.registry.get_server(key).await?;
+        self.backends.publisher.logs(&record.reference(), options).await
+    }
+
+    async fn lease(&self, server: ServerId) -> Result<HeldLease> {
+        HeldLease::acquire(self.backends.registry.clone(), server, &self.holder).await
+    }
+
+    /// The definition a version was made from, checked again: it was valid when it was recorded.
+    async fn snapshot(&self, server: ServerId, version: &VersionId) -> Result<ValidDefinition> {
+        let recorded = self.backends.registry.get_version(server, version).await?;
+        Ok(validate(&recorded.definition)?)
+    }
+}
+
+fn verify_limit(definition: &ValidDefinition) -> Duration {
+    let calls = definition.tools().iter().map(|tool| tool.examples.len() as u64).sum::<u64>() + 1;
+    VERIFY_LIMIT + Duration::from_millis(definition.limits().timeout_ms.saturating_mul(calls).min(300_000))
+}
+
+fn not_live(record: &ServerRecord) -> Error {
+    Error::new(ErrorKind::NotFound, format!("server {} is not live", record.name)).with_help("deploy it first")
+}
+
+/// Runs a saga in a task of its own, so that a caller who goes away does not leave it half done.
+async fn run_to_its_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    let task = tokio::spawn(work);
+    task.await.unwrap_or_else(|error| {
+        Err(Error::new(ErrorKind::Unexpected, "the deployment's task did not end").with_source(error))
+    })
+}

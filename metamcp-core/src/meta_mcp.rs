@@ -1,0 +1,65 @@
+//! [`MetaMcp`]: the thin face over the four backends.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::Result;
+use crate::builder::Builder;
+use crate::deploy::Deployments;
+use crate::kv_cache::KvCache;
+use crate::publisher::Publisher;
+use crate::registry::Registry;
+use crate::secrets::Secrets;
+use crate::servers::Servers;
+
+/// The four backends of a target.
+#[derive(Debug, Clone)]
+pub struct Backends {
+    /// Where definitions and deployments are recorded.
+    pub registry: Arc<dyn Registry>,
+    /// What may be forgotten.
+    pub cache: Arc<dyn KvCache>,
+    /// What turns source into artifacts.
+    pub builder: Arc<dyn Builder>,
+    /// What makes artifacts live.
+    pub publisher: Arc<dyn Publisher>,
+}
+
+/// Everything Meta-MCP does, by facets. Cheap to clone; all clones share the backends.
+#[derive(Debug, Clone)]
+pub struct MetaMcp {
+    backends: Arc<Backends>,
+    holder: Arc<str>,
+}
+
+impl MetaMcp {
+    /// Meta-MCP on the given backends.
+    pub fn new(backends: Backends) -> Self {
+        // Names this instance to others that find a lease taken.
+        let holder = format!("process {} ({})", std::process::id(), Uuid::new_v4());
+        Self { backends: Arc::new(backends), holder: holder.into() }
+    }
+
+    /// Definitions: create, read, change, list.
+    pub fn servers(&self) -> Servers {
+        Servers::new(self.backends.clone())
+    }
+
+    /// Live servers: deploy, roll back, verify, remove, reconcile.
+    pub fn deployments(&self) -> Deployments {
+        Deployments::new(self.backends.clone(), self.holder.clone())
+    }
+
+    /// Values of the secrets that definitions name.
+    pub fn secrets(&self) -> Secrets {
+        Secrets::new(self.backends.clone())
+    }
+
+    /// Stops what this process runs and waits for it. Deployed servers are served again when the target is opened
+    /// again. Idempotent.
+    pub async fn close(&self) -> Result<()> {
+        self.backends.builder.close().await?;
+        self.backends.publisher.close().await
+    }
+}

@@ -1,0 +1,129 @@
+//! Deployments, written only under a lease that is still held.
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::row::{Row, stamp};
+use super::{Rows, SqlExecutor, SqlRegistry, Statement, now};
+use crate::name::{ServerId, ServerName};
+use crate::publisher::ServerRef;
+use crate::registry::{DeploymentId, DeploymentRecord, Lease, LiveState, Revision, lease_lost, server_not_found};
+use crate::{Error, ErrorKind, Result};
+
+/// One statement, so that nothing comes between the lease's check and the write.
+const UPSERT: &str = concat!(
+    "INSERT INTO mcp_deployments
+     (id, server_id, kind, step, revision, version, previous, error, write_id, created_at, updated_at)
+     SELECT d ->> 'id', s.id, d ->> 'kind', d ->> 'step', d ->> 'revision', d ->> 'version', d ->> 'previous',
+     d ->> 'error', d ->> 'writeId', d ->> 'createdAt', ",
+    now!(),
+    " FROM (SELECT ? AS d) CROSS JOIN mcp_servers AS s CROSS JOIN mcp_leases AS l
+     WHERE s.id = ? AND l.name = ? AND l.fence = CAST(? AS INTEGER) AND l.expires_at > ",
+    now!(),
+    " ON CONFLICT (id) DO UPDATE SET step = excluded.step, version = excluded.version, previous = excluded.previous,
+     error = excluded.error, write_id = excluded.write_id, updated_at = excluded.updated_at
+     RETURNING id"
+);
+
+/// Follows [`UPSERT`] by its write id: the lease may end between the two statements.
+const SET_LIVE: &str = concat!(
+    "UPDATE mcp_servers SET status = ?, deployment_url = ?, details = json_set(details, '$.live', json(?)),
+     updated_at = ",
+    now!(),
+    " WHERE id = ? AND EXISTS (SELECT 1 FROM mcp_deployments WHERE id = ? AND write_id = ?)"
+);
+
+const SELECT_HOLDER: &str = concat!("SELECT holder FROM mcp_leases WHERE name = ? AND expires_at > ", now!());
+
+macro_rules! select_deployments {
+    ($behind:literal) => {
+        concat!(
+            "SELECT d.id, d.server_id, s.name, d.kind, d.step, d.revision, d.version, d.previous, d.error, d.created_at
+             FROM mcp_deployments AS d JOIN mcp_servers AS s ON s.id = d.server_id ",
+            $behind
+        )
+    };
+}
+
+impl<E: SqlExecutor> SqlRegistry<E> {
+    pub(super) async fn write_deployment(
+        &self,
+        deployment: &DeploymentRecord,
+        live: Option<&LiveState>,
+        lease: &Lease,
+    ) -> Result<()> {
+        let write_id = Uuid::new_v4().to_string();
+        let id = deployment.server.id;
+        let mut batch = vec![
+            upsert(deployment, lease, &write_id),
+            Statement::new(SELECT_HOLDER, [lease.name.clone()]),
+            Statement::new("SELECT 1 FROM mcp_servers WHERE id = ?", [id.to_string()]),
+        ];
+        if let Some(live) = live {
+            batch.push(set_live(deployment, live, write_id)?);
+        }
+        let results = self.executor.execute(batch).await?;
+        let row = |index: usize| results.get(index).and_then(|rows| rows.first()).map(|row| Row(row));
+        if row(0).is_some() {
+            Ok(())
+        } else if row(2).is_none() {
+            Err(server_not_found(&id.into()))
+        } else {
+            Err(lease_lost(lease, row(1).map(|holder| holder.text(0)).transpose()?))
+        }
+    }
+
+    pub(super) async fn read_deployments(&self, id: ServerId, limit: u32) -> Result<Vec<DeploymentRecord>> {
+        let sql = select_deployments!(
+            "WHERE d.server_id = ? ORDER BY d.created_at DESC, d.sequence DESC LIMIT CAST(? AS INTEGER)"
+        );
+        let [rows] = self.run([Statement::new(sql, [id.to_string(), limit.to_string()])]).await?;
+        records(&rows)
+    }
+
+    pub(super) async fn read_pending_deployments(&self) -> Result<Vec<DeploymentRecord>> {
+        // The condition is word for word that of the index.
+        let sql = select_deployments!("WHERE d.step NOT IN ('live', 'failed') ORDER BY d.created_at, d.sequence");
+        let [rows] = self.run([Statement::new(sql, [])]).await?;
+        records(&rows)
+    }
+}
+
+fn upsert(deployment: &DeploymentRecord, lease: &Lease, write_id: &str) -> Statement {
+    let DeploymentRecord { id, server, kind, step, revision, version, previous, error, created_at } = deployment;
+    let record = json!({
+        "id": id.0, "kind": kind, "step": step.as_str(), "revision": revision, "version": version,
+        "previous": previous, "writeId": write_id, "createdAt": stamp(*created_at),
+        // SQLite's JSON functions end a text at NUL, which a tool's output may hold.
+        "error": error.as_ref().map(|error| error.replace('\0', "\u{fffd}")),
+    });
+    let fence = lease.fence.to_string();
+    Statement::new(UPSERT, [record.to_string(), server.id.to_string(), lease.name.clone(), fence])
+}
+
+fn set_live(deployment: &DeploymentRecord, live: &LiveState, write_id: String) -> Result<Statement> {
+    let text = serde_json::to_string(live)
+        .map_err(|source| Error::new(ErrorKind::Unexpected, "a live state did not serialize").with_source(source))?;
+    let (server, id) = (deployment.server.id.to_string(), deployment.id.0.to_string());
+    let status = live.status.as_str().to_owned();
+    Ok(Statement::new(SET_LIVE, [status, live.url.to_string(), text, server, id, write_id]))
+}
+
+fn records(rows: &Rows) -> Result<Vec<DeploymentRecord>> {
+    rows.iter().map(|row| record(Row(row))).collect()
+}
+
+fn record(row: Row<'_>) -> Result<DeploymentRecord> {
+    let name: ServerName = row.parsed(2)?;
+    Ok(DeploymentRecord {
+        id: DeploymentId(row.parsed(0)?),
+        server: ServerRef { id: ServerId(row.parsed(1)?), name },
+        kind: row.word(3)?,
+        step: row.word(4)?,
+        revision: Revision(row.integer(5)?),
+        version: row.optional_parsed(6)?,
+        previous: row.optional_parsed(7)?,
+        error: row.optional_text(8)?.map(str::to_owned),
+        created_at: row.time(9)?,
+    })
+}

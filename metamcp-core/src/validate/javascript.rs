@@ -1,0 +1,161 @@
+//! Function bodies: parsed as what they will be, the body of one async function of an ES module.
+//!
+//! It is a syntax check with good positions, not a sandbox: what a body may reach is the runtime's to limit.
+
+use oxc_allocator::Allocator;
+use oxc_ast::AstKind;
+use oxc_ast::ast::{ExportDefaultDeclarationKind, Program, Statement};
+use oxc_diagnostics::OxcDiagnostic;
+use oxc_parser::{ParseOptions, Parser};
+use oxc_semantic::SemanticBuilder;
+use oxc_span::{GetSpan as _, SourceType};
+
+use super::errors::Problem;
+use super::problems::{Path, Problems};
+
+/// Longest body, in bytes.
+const BODY_BYTES: usize = 256 * 1024;
+/// Problems reported for one body: after a broken bracket the rest is noise.
+const PROBLEMS_PER_BODY: usize = 20;
+/// What follows the body: on its own line, since the body may end with a `//` comment.
+const TAIL: &str = "\n}";
+
+/// What a body binds, beside the globals of the platform.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Signature {
+    /// Tools and prompts.
+    Parameters,
+    /// Resources.
+    Resource,
+}
+
+impl Signature {
+    fn head(self) -> &'static str {
+        match self {
+            Self::Parameters => "export default async function (parameters, env, ctx) {\n",
+            Self::Resource => "export default async function (uri, variables, env, ctx) {\n",
+        }
+    }
+}
+
+/// Checks many bodies, reusing its memory from one to the next.
+#[derive(Default)]
+pub(super) struct BodyChecker {
+    allocator: Allocator,
+    source: String,
+}
+
+impl BodyChecker {
+    /// Parses the body at `path` and notes what is wrong with it.
+    pub(super) fn check(&mut self, path: &Path, body: &str, signature: Signature, problems: &mut Problems) {
+        if body.trim().is_empty() {
+            return problems.add(path, "is empty; write the body of a JavaScript function that returns its result");
+        }
+        if body.len() > BODY_BYTES {
+            let message = format!("is {} bytes long; at most {BODY_BYTES} are allowed", body.len());
+            return problems.add(path, message);
+        }
+        self.allocator.reset();
+        self.source.clear();
+        self.source.extend([signature.head(), body, TAIL]);
+        let mut faults = find_faults(&self.allocator, &self.source, signature.head().len(), SourceType::mjs());
+        if !faults.is_empty() && is_typescript(&self.allocator, &self.source, signature.head().len()) {
+            faults.truncate(1);
+            faults[0].message = "is TypeScript here, but a body is JavaScript; remove the types".to_owned();
+        }
+        faults.sort_by_key(|fault| fault.offset);
+        faults.dedup();
+        for fault in faults.into_iter().take(PROBLEMS_PER_BODY) {
+            let (line, column) = position(body, fault.offset);
+            let pointer = path.as_str().to_owned();
+            problems.push(Problem { pointer, message: fault.message, line: Some(line), column: Some(column) });
+        }
+    }
+}
+
+/// Something wrong at a byte offset of the body.
+#[derive(Debug, PartialEq, Eq)]
+struct Fault {
+    offset: usize,
+    message: String,
+}
+
+fn find_faults(allocator: &Allocator, source: &str, head: usize, kind: SourceType) -> Vec<Fault> {
+    let options = ParseOptions { parse_regular_expression: true, ..ParseOptions::default() };
+    let parsed = Parser::new(allocator, source, kind).with_options(options).parse();
+    let body_end = source.len() - TAIL.len();
+    let mut faults: Vec<_> = parsed.diagnostics.errors().map(|error| fault(error, head, body_end)).collect();
+    if !faults.is_empty() || parsed.panicked {
+        return faults;
+    }
+    if let Some(end) = end_of_function_if_early(&parsed.program, source.len()) {
+        let message = "closes the function here and goes on behind it; remove the unmatched `}`".to_owned();
+        return vec![Fault { offset: end.saturating_sub(head + 1), message }];
+    }
+    let program = allocator.alloc(parsed.program);
+    let checked = SemanticBuilder::new_compiler().build(program);
+    faults.extend(checked.diagnostics.errors().map(|error| fault(error, head, body_end)));
+    let free = checked.semantic.scoping().root_unresolved_references();
+    if ["eval", "Function"].iter().any(|&name| free.keys().any(|free| *free == name)) {
+        faults.extend(code_from_strings(program, head));
+    }
+    faults
+}
+
+/// Where the function ends, if that is not the end of the text: then the body closed it by itself.
+fn end_of_function_if_early(program: &Program<'_>, end: usize) -> Option<usize> {
+    let Some(Statement::ExportDefaultDeclaration(export)) = program.body.first() else { return Some(0) };
+    let ExportDefaultDeclarationKind::FunctionDeclaration(function) = &export.declaration else { return Some(0) };
+    let function_end = function.span.end as usize;
+    (program.body.len() != 1 || function_end != end).then_some(function_end)
+}
+
+/// Calls of `eval` and `Function`, which the runtime refuses: better said now than at the first call.
+fn code_from_strings<'a>(program: &'a Program<'a>, head: usize) -> Vec<Fault> {
+    let semantic = SemanticBuilder::new().with_build_nodes(true).build(program).semantic;
+    let scoping = semantic.scoping();
+    let references = scoping.root_unresolved_references_ids().flatten();
+    let calls = references.filter_map(|id| {
+        let node = scoping.get_reference(id).node_id();
+        let AstKind::IdentifierReference(identifier) = semantic.nodes().kind(node) else { return None };
+        let is_callee = match semantic.nodes().parent_kind(node) {
+            AstKind::CallExpression(call) => call.callee.span() == identifier.span,
+            AstKind::NewExpression(call) => call.callee.span() == identifier.span,
+            _ => false,
+        };
+        let name = identifier.name.as_str();
+        (is_callee && matches!(name, "eval" | "Function")).then(|| Fault {
+            offset: (identifier.span.start as usize).saturating_sub(head),
+            message: format!("`{name}(…)` does not work: Workers run no code made from strings; write the code itself"),
+        })
+    });
+    calls.collect()
+}
+
+/// A diagnostic at its place in the body. One about a redeclaration also points at the head, so the first
+/// label within the body counts; one at the end of the text belongs to the body's end.
+fn fault(error: &OxcDiagnostic, head: usize, body_end: usize) -> Fault {
+    let offsets = error.labels.iter().map(|label| label.offset() as usize);
+    let offset = offsets.filter(|&offset| offset >= head).min().unwrap_or(head).min(body_end);
+    let mut message = error.message.to_string();
+    if let Some(help) = &error.help {
+        message = format!("{message} ({help})");
+    }
+    Fault { offset: offset - head, message }
+}
+
+/// Whether a body that is no JavaScript would be TypeScript.
+fn is_typescript(allocator: &Allocator, source: &str, head: usize) -> bool {
+    find_faults(allocator, source, head, SourceType::ts()).is_empty()
+}
+
+/// Line and column, both from 1, as the runtime and editors count: columns in UTF-16 units.
+fn position(body: &str, offset: usize) -> (u32, u32) {
+    let before = body.get(..offset).unwrap_or(body);
+    let is_end = |c: char| matches!(c, '\n' | '\r' | '\u{2028}' | '\u{2029}');
+    let pairs = before.matches("\r\n").count();
+    let line = 1 + before.matches(is_end).count() - pairs;
+    let start = before.rfind(is_end).map_or(0, |at| at + before[at..].chars().next().map_or(0, char::len_utf8));
+    let column = 1 + before[start..].encode_utf16().count();
+    (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
+}

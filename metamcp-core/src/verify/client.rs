@@ -1,0 +1,132 @@
+//! An MCP client for an [`Endpoint`], over TCP or a Unix socket.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use rmcp::model::{ClientConfig, Prompt, ProtocolVersion, Resource, ResourceTemplate, Tool};
+use rmcp::service::{ClientLifecycleMode, ClientServiceExt, Peer, RunningService, ServiceError};
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::transport::{StreamableHttpClientTransport, UnixSocketHttpClient};
+use rmcp::{RoleClient, model::Implementation};
+use secrecy::ExposeSecret;
+
+use crate::publisher::Endpoint;
+use crate::{Error, ErrorKind, Result};
+
+/// How long the client may take to say goodbye.
+const CLOSE_LIMIT: Duration = Duration::from_millis(200);
+
+/// One client for all verifications. It keeps no idle connections: those would belong to the runtime that opened
+/// them, and a program may have several.
+static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
+    let builder = reqwest::Client::builder().pool_max_idle_per_host(0).redirect(reqwest::redirect::Policy::none());
+    builder.build().unwrap_or_default()
+});
+
+/// A connected MCP client.
+#[derive(Debug)]
+pub(crate) struct McpClient {
+    service: RunningService<RoleClient, ClientConfig>,
+    url: String,
+}
+
+impl McpClient {
+    /// Connects with the newest revision the server offers (2026-07-28, else by `initialize`).
+    ///
+    /// [`ErrorKind::Unauthenticated`] if the server asks for credentials, [`ErrorKind::Unavailable`] if it cannot be
+    /// reached or does not speak MCP. The caller limits the time.
+    pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Self> {
+        let lifecycle = ClientLifecycleMode::Auto {
+            preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+            legacy_version: Some(ProtocolVersion::LATEST_WITH_INITIALIZE),
+        };
+        let config = config(endpoint)?;
+        let url = endpoint.url.to_string();
+        let service = match &endpoint.socket {
+            Some(socket) => {
+                let client = UnixSocketHttpClient::new(&socket.to_string_lossy(), &url);
+                let transport = StreamableHttpClientTransport::with_client(client, config);
+                info().serve_with_lifecycle(transport, lifecycle).await
+            }
+            None => {
+                let transport = StreamableHttpClientTransport::with_client(HTTP.clone(), config);
+                info().serve_with_lifecycle(transport, lifecycle).await
+            }
+        };
+        let service = service.map_err(|error| {
+            let challenged = error.auth_challenge().is_some();
+            let kind = if challenged { ErrorKind::Unauthenticated } else { ErrorKind::Unavailable };
+            Error::new(kind, format!("{url} does not answer as an MCP server")).with_source(error)
+        })?;
+        Ok(Self { service, url })
+    }
+
+    /// The revision that was agreed on.
+    pub(crate) fn protocol_version(&self) -> String {
+        self.service.peer_info().map(|info| info.protocol_version.to_string()).unwrap_or_default()
+    }
+
+    /// All tools, page by page.
+    pub(crate) async fn list_tools(&self) -> Result<Vec<Tool>> {
+        self.service.list_all_tools().await.map_err(|error| self.failed("tools/list", &error))
+    }
+
+    /// All resources, page by page.
+    pub(crate) async fn list_resources(&self) -> Result<Vec<Resource>> {
+        self.service.list_all_resources().await.map_err(|error| self.failed("resources/list", &error))
+    }
+
+    /// All resource templates, page by page.
+    pub(crate) async fn list_resource_templates(&self) -> Result<Vec<ResourceTemplate>> {
+        let listed = self.service.list_all_resource_templates().await;
+        listed.map_err(|error| self.failed("resources/templates/list", &error))
+    }
+
+    /// All prompts, page by page.
+    pub(crate) async fn list_prompts(&self) -> Result<Vec<Prompt>> {
+        self.service.list_all_prompts().await.map_err(|error| self.failed("prompts/list", &error))
+    }
+
+    /// rmcp's own handle, for every other request.
+    pub(crate) fn peer(&self) -> &Peer<RoleClient> {
+        &self.service
+    }
+
+    /// Ends the connection; an answer to the goodbye is not waited for long.
+    pub(crate) async fn close(mut self) {
+        if self.service.close_with_timeout(CLOSE_LIMIT).await.is_err() {
+            tracing::debug!(url = self.url, "the MCP client's task ended badly");
+        }
+    }
+
+    pub(super) fn failed(&self, method: &str, error: &ServiceError) -> Error {
+        Error::new(ErrorKind::VerificationFailed, format!("{method} of {} failed: {error}", self.url))
+    }
+}
+
+fn info() -> ClientConfig {
+    ClientConfig::new(Default::default(), Implementation::new("metamcp", env!("CARGO_PKG_VERSION")))
+}
+
+fn config(endpoint: &Endpoint) -> Result<StreamableHttpClientTransportConfig> {
+    let mut config = StreamableHttpClientTransportConfig::with_uri(endpoint.url.as_str());
+    let mut headers = HashMap::new();
+    for (name, value) in &endpoint.headers {
+        let value = value.expose_secret();
+        if name.eq_ignore_ascii_case("authorization")
+            && let Some(token) = value.strip_prefix("Bearer ")
+        {
+            config.auth_header = Some(token.to_owned());
+            continue;
+        }
+        let invalid = || Error::new(ErrorKind::ConfigInvalid, format!("header {name:?} of the endpoint is not valid"));
+        let header = HeaderName::try_from(name.as_str()).map_err(|_| invalid())?;
+        let mut value = HeaderValue::try_from(value).map_err(|_| invalid())?;
+        value.set_sensitive(true);
+        headers.insert(header, value);
+    }
+    config.custom_headers = headers;
+    Ok(config)
+}

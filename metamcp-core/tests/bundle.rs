@@ -1,0 +1,67 @@
+//! The toolchain and the bundle builder, with the real npm and esbuild.
+#![cfg(feature = "bundle")]
+
+use std::path::Path;
+
+use metamcp_core::bundle::{BundleBuilder, Toolchain};
+use metamcp_core::{Builder, ErrorKind, ServerDefinition, SourceTree, WorkerSettings, generate, validate};
+use serde_json::json;
+
+async fn toolchain() -> Toolchain {
+    Toolchain::install(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("toolchain")).await.unwrap()
+}
+
+fn project(description: &str) -> (SourceTree, WorkerSettings) {
+    let definition: ServerDefinition = serde_json::from_value(json!({
+        "name": "bundled", "description": description,
+        "tools": [{ "name": "one", "description": "Answers one.", "implementation": "return 1;" }]
+    }))
+    .unwrap();
+    let valid = validate(&definition).unwrap();
+    (generate(&valid).unwrap(), WorkerSettings::of(&valid))
+}
+
+#[tokio::test]
+async fn two_installers_at_once_give_one_toolchain() {
+    let (first, second) = tokio::join!(toolchain(), toolchain());
+    assert_eq!(first.folder(), second.folder());
+    assert!(first.workerd().is_file() && first.esbuild().is_file());
+}
+
+#[tokio::test]
+async fn the_same_project_gives_the_same_artifact() {
+    let (source, settings) = project("The same.");
+    let first = BundleBuilder::new(toolchain().await).build(&source, &settings).await.unwrap();
+    let second = BundleBuilder::new(toolchain().await).build(&source, &settings).await.unwrap();
+    assert_eq!(first.digest(), second.digest());
+    assert!(first.modules.contains_key("runtime.js") && first.modules.contains_key("definition.json"));
+}
+
+#[tokio::test]
+async fn servers_share_the_bundled_runtime() {
+    let builder = BundleBuilder::new(toolchain().await);
+    let mut runtimes = Vec::new();
+    for description in ["One.", "Another."] {
+        let (source, settings) = project(description);
+        runtimes.push(builder.build(&source, &settings).await.unwrap().modules["runtime.js"].content.clone());
+    }
+    assert_eq!(runtimes[0], runtimes[1]);
+}
+
+#[tokio::test]
+async fn npm_dependencies_are_refused_by_name() {
+    let (source, mut settings) = project("Needs npm.");
+    settings.dependencies.insert("left-pad".into(), "1.3.0".into());
+    let error = BundleBuilder::new(toolchain().await).build(&source, &settings).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.message().contains("left-pad"), "{error}");
+}
+
+#[tokio::test]
+async fn a_source_that_does_not_bundle_is_reported_in_esbuilds_words() {
+    let (mut source, settings) = project("Broken.");
+    source.insert("src/index.ts", "export default nonsense from;").unwrap();
+    let error = BundleBuilder::new(toolchain().await).build(&source, &settings).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BuildFailed);
+    assert!(error.message().contains("index.ts"), "{error}");
+}

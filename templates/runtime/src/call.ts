@@ -1,0 +1,82 @@
+import type { CallToolResult, InputRequiredResult, ServerContext } from "@modelcontextprotocol/server";
+import { runBody, type BoundBody } from "./body.ts";
+import type { Catalog } from "./catalog.ts";
+import { createContext, type BodyContext } from "./context.ts";
+import type { Environment } from "./environment.ts";
+import { answersOf, callDigest, InputNeeded, Questions, toInputRequired, type StateCodec } from "./input.ts";
+import type { ResultBounds } from "./result.ts";
+import { callTool } from "./tool.ts";
+
+export type Era = "legacy" | "modern";
+
+/** A catalog together with what it is bound to. */
+export interface Host {
+  catalog: Catalog;
+  /** What bodies see as `env`. */
+  environment: Environment;
+  stateCodec: StateCodec;
+}
+
+/** On whose behalf a body runs: a client's request, or another body within one. */
+export interface Caller {
+  request: ServerContext;
+  signal: AbortSignal;
+  questions: Questions | undefined;
+  depth: number;
+}
+
+/** Deep enough for tools built of tools, shallow enough to end a loop early. */
+const DEEPEST_CALL = 8;
+
+/** Runs a body for a caller: the context it sees, and the bounds of its result. */
+export function callBody<Result>(
+  host: Host,
+  body: BoundBody,
+  caller: Caller,
+  call: (context: BodyContext) => unknown,
+  finish: (returned: unknown, bounds: ResultBounds) => Promise<Result>,
+): Promise<Result | InputNeeded> {
+  // Inner calls run on the slot of the call from outside: a server of one slot could make none otherwise.
+  const slots = caller.depth === 0 ? body.slots : body.slots.slice(1);
+  return runBody<Result>(
+    { ...body, slots },
+    {
+      signal: caller.signal,
+      inputNeeded: caller.questions?.needed,
+      call: (signal) =>
+        call(
+          createContext({
+            request: caller.request,
+            signal,
+            questions: caller.questions,
+            callTool: (name, parameters) => callInner(host, name, parameters, { ...caller, signal, depth: caller.depth + 1 }),
+          }),
+        ),
+      finish: (returned, signal) => finish(returned, { label: body.label, responseBytes: body.responseBytes, signal }),
+    },
+  );
+}
+
+async function callInner(host: Host, name: string, parameters: unknown, caller: Caller): Promise<CallToolResult> {
+  if (caller.depth > DEEPEST_CALL) throw new Error(`ctx.callTool is nested more than ${DEEPEST_CALL} deep`);
+  const outcome = await callTool(host, name, parameters, caller);
+  // The same questions end the outer run too; until then the inner call stays open.
+  return outcome instanceof InputNeeded ? new Promise(() => {}) : outcome;
+}
+
+/** Serves one request of a client with `work`, and turns open questions into an `input_required` result. */
+export async function serveCall<Result>(
+  host: Host,
+  era: Era,
+  request: ServerContext,
+  what: { name: string; parameters: unknown },
+  work: (caller: Caller) => Promise<Result | InputNeeded>,
+): Promise<Result | InputRequiredResult> {
+  const { signal, method } = request.mcpReq;
+  const digest = () => callDigest(method, what.name, what.parameters);
+  const answers = era === "modern" ? await answersOf(request, digest) : undefined;
+  const questions = answers && new Questions(answers);
+  const outcome = await work({ request, signal, questions, depth: 0 });
+  if (!(outcome instanceof InputNeeded)) return outcome;
+  return toInputRequired(outcome, host.stateCodec, { call: await digest(), answers: answers ?? {} });
+}

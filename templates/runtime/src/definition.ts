@@ -1,0 +1,69 @@
+/**
+ * The shape of `definition.json`: a server definition after validation, with
+ * every default filled in. The generator writes it; nothing here checks it again.
+ */
+
+export type JsonSchema = Record<string, unknown>;
+
+export interface Limits {
+  timeoutMs: number;
+  responseBytes: number;
+  concurrency?: number;
+}
+
+export interface ToolDefinition {
+  name: string;
+  title?: string;
+  description: string;
+  inputSchema: JsonSchema;
+  outputSchema?: JsonSchema;
+  annotations?: Record<string, unknown>;
+  limits: Limits;
+  body: string;
+}
+
+/** Exactly one of `uri` and `uriTemplate` is present. */
+export interface ResourceDefinition {
+  uri?: string;
+  uriTemplate?: string;
+  name: string;
+  title?: string;
+  description: string;
+  mimeType: string;
+  annotations?: Record<string, unknown>;
+  limits: Limits;
+  body: string;
+}
+
+export interface PromptArgument {
+  name: string;
+  description: string;
+  required: boolean;
+  completion?: string[];
+}
+
+/** Exactly one of `template` and `body` is present. */
+export interface PromptDefinition {
+  name: string;
+  title?: string;
+  description: string;
+  arguments: PromptArgument[];
+  template?: string;
+  body?: string;
+  limits: Limits;
+}
+
+export interface Definition {
+  name: string;
+  description: string;
+  version: string;
+  template: string;
+  limits: Limits;
+  auth: "none" | { bearer: { secret: string } };
+  vars: string[];
+  secrets: string[];
+  bindings: string[];
+  tools: ToolDefinition[];
+  resources: ResourceDefinition[];
+  prompts: PromptDefinition[];
+}

@@ -1,0 +1,33 @@
+import type { Definition } from "./definition.ts";
+
+/** Everything the Worker is bound to, as workerd hands it over. */
+export type Environment = Readonly<Record<string, unknown>>;
+
+/** Bindings of the runtime itself, which bodies never see. */
+const ALLOWED_HOSTS = "METAMCP_HOSTS";
+const STATE_KEY = "METAMCP_STATE_KEY";
+
+/** The part of the environment that the definition declares: all that a body may see. */
+export function bodyEnvironment(definition: Definition, env: Environment): Environment {
+  const declared = [...definition.vars, ...definition.secrets, ...definition.bindings];
+  const visible = declared.filter((name) => env[name] !== undefined && name !== ALLOWED_HOSTS && name !== STATE_KEY);
+  return Object.freeze(Object.fromEntries(visible.map((name) => [name, env[name]])));
+}
+
+/** The host names that requests may be addressed to; absent means any. */
+export function allowedHosts(env: Environment): ReadonlySet<string> | undefined {
+  const hosts = env[ALLOWED_HOSTS];
+  if (hosts === undefined) return undefined;
+  // A list that cannot be read allows no host: failing open would disarm the check.
+  try {
+    return new Set((JSON.parse(String(hosts)) as string[]).map((host) => host.toLowerCase()));
+  } catch {
+    return new Set();
+  }
+}
+
+/** The key that signs what a client carries between two rounds of one call. */
+export function requestStateKey(env: Environment): Uint8Array | undefined {
+  const key = env[STATE_KEY];
+  return typeof key === "string" ? Uint8Array.from(atob(key), (character) => character.charCodeAt(0)) : undefined;
+}

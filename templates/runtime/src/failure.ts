@@ -1,0 +1,49 @@
+/** Something went wrong in a body, or with what it returned; `message` is for the client. */
+export class BodyFailure extends Error {
+  readonly #brand = true;
+
+  /** Not `instanceof`, which a thrown proxy can answer with a throw of its own. */
+  static is(thrown: unknown): thrown is BodyFailure {
+    return typeof thrown === "object" && thrown !== null && #brand in thrown;
+  }
+}
+
+/** Finds the user's own line in a stack. */
+export interface BodySource {
+  /** The module's name without folder and extension. */
+  module: string;
+  /** The line of the module on which the body's first line stands. */
+  firstLine: number;
+}
+
+/** What a body threw, in words, with the body's own line where the stack knows it. Never throws itself. */
+export function describeThrown(thrown: unknown, source: BodySource): string {
+  try {
+    const line = lineInBody(thrown, source);
+    return line === undefined ? describe(thrown) : `${describe(thrown)} (line ${line} of the body)`;
+  } catch {
+    // A hostile getter, proxy or toString.
+    return "the body threw a value that cannot be described";
+  }
+}
+
+function describe(thrown: unknown): string {
+  if (thrown instanceof Error) {
+    const name = String(thrown.name);
+    const message = String(thrown.message);
+    if (message === "") return name;
+    return name === "Error" ? message : `${name}: ${message}`;
+  }
+  if (typeof thrown === "string") return thrown;
+  if (typeof thrown === "object" && thrown !== null) return `the body threw ${JSON.stringify(thrown)}`;
+  return `the body threw ${String(thrown)}`;
+}
+
+function lineInBody(thrown: unknown, source: BodySource): number | undefined {
+  if (!(thrown instanceof Error) || typeof thrown.stack !== "string") return undefined;
+  const location = `bodies/${source.module}.js:`;
+  const start = thrown.stack.indexOf(location);
+  if (start === -1) return undefined;
+  const line = Number.parseInt(thrown.stack.slice(start + location.length), 10) - source.firstLine + 1;
+  return line >= 1 ? line : undefined;
+}

@@ -1,0 +1,93 @@
+import {
+  createRequestStateCodec,
+  inputRequired,
+  type InputRequiredResult,
+  type RequestStateCodec,
+  type ServerContext,
+} from "@modelcontextprotocol/server";
+
+/** A request that is embedded in an `input_required` result. */
+export type EmbeddedRequest = ReturnType<
+  typeof inputRequired.elicit | typeof inputRequired.createMessage | typeof inputRequired.listRoots
+>;
+
+/** What travels through the client between two rounds of one call. */
+export interface RoundState {
+  /** Ties the state to one call with one set of arguments. */
+  call: string;
+  /** The answers of earlier rounds. */
+  answers: Record<string, unknown>;
+}
+
+export type StateCodec = RequestStateCodec<RoundState>;
+
+/** Long enough for a person to answer. */
+const STATE_SECONDS = 3600;
+
+/** Without a key, one is drawn for this process: a call can then be continued only where it began. */
+export function createStateCodec(key: Uint8Array | undefined): StateCodec {
+  return createRequestStateCodec({
+    key: key ?? crypto.getRandomValues(new Uint8Array(32)),
+    ttlSeconds: STATE_SECONDS,
+  });
+}
+
+/** The run of a body ended, because the client has to give something first. */
+export class InputNeeded {
+  constructor(readonly requests: Record<string, EmbeddedRequest>) {}
+}
+
+/**
+ * The questions of one call. MCP 2026-07-28 has no way to ask in the middle of a
+ * request: the result is `input_required`, and the client repeats the call with the
+ * answers. So the body runs again from its start, and its n-th question gets the
+ * n-th answer; a question without an answer never resolves, and the run ends.
+ */
+export class Questions {
+  readonly needed: Promise<InputNeeded>;
+  readonly #answers: Record<string, unknown>;
+  readonly #open: Record<string, EmbeddedRequest> = {};
+  #asked = 0;
+  #resolveNeeded!: (needed: InputNeeded) => void;
+
+  constructor(answers: Record<string, unknown>) {
+    this.#answers = answers;
+    this.needed = new Promise((resolve) => (this.#resolveNeeded = resolve));
+  }
+
+  ask(kind: string, request: EmbeddedRequest): Promise<unknown> {
+    this.#asked += 1;
+    const key = `${kind}-${this.#asked}`;
+    if (Object.hasOwn(this.#answers, key)) return Promise.resolve(this.#answers[key]);
+    this.#open[key] = request;
+    // After the current turn, so that questions asked side by side go out in one round.
+    setTimeout(() => this.#resolveNeeded(new InputNeeded(this.#open)));
+    return new Promise(() => {});
+  }
+}
+
+/** The answers that a request brings along: those of earlier rounds by its state, the new ones in the open. */
+export async function answersOf(
+  { mcpReq }: ServerContext,
+  digest: () => Promise<string>,
+): Promise<Record<string, unknown>> {
+  const state = mcpReq.requestState<RoundState>();
+  // The state of another call, or of other arguments, counts for nothing.
+  const earlier = state !== undefined && state.call === (await digest()) ? state.answers : {};
+  return { ...earlier, ...mcpReq.inputResponses };
+}
+
+export async function toInputRequired(
+  needed: InputNeeded,
+  codec: StateCodec,
+  state: RoundState,
+): Promise<InputRequiredResult> {
+  return inputRequired({ inputRequests: needed.requests, requestState: await codec.mint(state) });
+}
+
+/** A digest of what is called and with what. */
+export async function callDigest(method: string, name: string, parameters: unknown): Promise<string> {
+  const text = JSON.stringify([method, name, parameters]);
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
+  return btoa(String.fromCharCode(...new Uint8Array(digest)));
+}

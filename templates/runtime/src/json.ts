@@ -1,0 +1,73 @@
+/**
+ * Strict JSON: what `JSON.stringify` would silently turn into `null`, `{}` or
+ * nothing is an error that names the place, because a model that reads an empty
+ * object cannot guess that a `Map` was meant.
+ */
+
+export class NotJson extends Error {}
+
+const ADVICE: [constructor: abstract new (...parameters: never[]) => unknown, advice: string][] = [
+  [Response, "a Response: return `await response.json()` or `await response.text()`"],
+  [Request, "a Request"],
+  [Promise, "a Promise: `await` it"],
+  [Map, "a Map: return `Object.fromEntries(map)`"],
+  [Set, "a Set: return `[...set]`"],
+  [Error, "an Error: throw it, or return its message"],
+  [ArrayBuffer, "binary: return it as `data` of an image or audio block, or as `blob` of an embedded resource"],
+  [Blob, "a Blob: return it as `data` of an image or audio block, or as `blob` of an embedded resource"],
+  [ReadableStream, "a ReadableStream: read it first"],
+];
+
+/** The value as JSON text. Throws `NotJson` for what JSON cannot express. */
+export function toJson(value: unknown): string {
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(value, strict);
+  } catch (error) {
+    if (error instanceof NotJson) throw error;
+    // A cycle, or a `toJSON` or a getter that throws.
+    throw new NotJson(`cannot be written as JSON: ${firstLine(error)}`);
+  }
+  if (text === undefined) throw new NotJson(`is ${typeof value}, which JSON cannot express`);
+  return text;
+}
+
+function strict(this: unknown, key: string, value: unknown): unknown {
+  const problem = inexpressible(value);
+  if (problem === undefined) return value;
+  throw new NotJson(key === "" ? `is ${problem}` : `has at ${JSON.stringify(key)} ${problem}`);
+}
+
+function inexpressible(value: unknown): string | undefined {
+  switch (typeof value) {
+    case "number":
+      return Number.isFinite(value) ? undefined : `${value}, which JSON cannot express`;
+    case "bigint":
+      return "a BigInt, which JSON cannot express: return `String(value)` or `Number(value)`";
+    case "function":
+      return "a function, which JSON cannot express";
+    case "symbol":
+      return "a symbol, which JSON cannot express";
+    case "object":
+      if (value === null || Array.isArray(value)) return undefined;
+      if (ArrayBuffer.isView(value)) return ADVICE.find(([constructor]) => constructor === ArrayBuffer)?.[1];
+      return ADVICE.find(([constructor]) => value instanceof constructor)?.[1];
+    default:
+      return undefined;
+  }
+}
+
+function firstLine(error: unknown): string {
+  try {
+    return String((error as Error).message).split("\n", 1)[0] ?? "";
+  } catch {
+    return "unknown reason";
+  }
+}
+
+/** How many bytes a text has in UTF-8, without encoding the usual short one. */
+export function exceedsBytes(text: string, limit: number): number | undefined {
+  if (text.length * 3 <= limit) return undefined;
+  const bytes = new TextEncoder().encode(text).byteLength;
+  return bytes > limit ? bytes : undefined;
+}

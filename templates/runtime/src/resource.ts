@@ -1,0 +1,43 @@
+import {
+  ProtocolError,
+  ProtocolErrorCode,
+  ResourceNotFoundError,
+  type ReadResourceResult,
+} from "@modelcontextprotocol/server";
+import { callBody, type Caller, type Host } from "./call.ts";
+import type { Catalog, CatalogResource } from "./catalog.ts";
+import { BodyFailure } from "./failure.ts";
+import type { InputNeeded } from "./input.ts";
+import { toResourceResult } from "./result.ts";
+import type { Variables } from "./uri-template.ts";
+
+export async function readResource(host: Host, uri: string, caller: Caller): Promise<ReadResourceResult | InputNeeded> {
+  const found = findResource(host.catalog, uri);
+  if (found === undefined) throw new ResourceNotFoundError(uri);
+  const { resource, variables } = found;
+
+  try {
+    return await callBody(
+      host,
+      resource.body,
+      caller,
+      (context) => resource.body.run(uri, variables, host.environment, context),
+      (returned, bounds) => toResourceResult(returned, uri, resource.definition.mimeType, bounds),
+    );
+  } catch (error) {
+    // A read has no `isError`: only a JSON-RPC error says that it failed.
+    if (BodyFailure.is(error)) throw new ProtocolError(ProtocolErrorCode.InternalError, error.message);
+    throw error;
+  }
+}
+
+/** A resource with just this URI goes before templates, and templates go in the definition's order. */
+function findResource(catalog: Catalog, uri: string): { resource: CatalogResource; variables: Variables } | undefined {
+  const fixed = catalog.resources.get(uri);
+  if (fixed !== undefined) return { resource: fixed, variables: {} };
+  for (const resource of catalog.resourceTemplates) {
+    const variables = resource.match(uri);
+    if (variables !== undefined) return { resource, variables };
+  }
+  return undefined;
+}

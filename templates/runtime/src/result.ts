@@ -1,0 +1,150 @@
+import { specTypeSchemas, type CallToolResult, type GetPromptResult, type ReadResourceResult } from "@modelcontextprotocol/server";
+import { isBinary, toBase64, tooLarge } from "./binary.ts";
+import { BodyFailure } from "./failure.ts";
+import { exceedsBytes, NotJson, toJson } from "./json.ts";
+import { isObject, type Check } from "./schema.ts";
+
+/** The bounds within which a result is made. */
+export interface ResultBounds {
+  label: string;
+  responseBytes: number;
+  signal: AbortSignal;
+}
+
+type ProtocolType = "CallToolResult" | "ReadResourceResult" | "GetPromptResult";
+
+/** What a tool's body returned, as an MCP result. */
+export async function toToolResult(
+  returned: unknown,
+  checkOutput: Check | undefined,
+  bounds: ResultBounds,
+): Promise<CallToolResult> {
+  refuseNothing(returned);
+  const result = isToolResult(returned)
+    ? await protocolResult<CallToolResult>("CallToolResult", { content: [], ...returned }, bounds)
+    : wrapValue(returned, checkOutput !== undefined, bounds);
+
+  if (checkOutput !== undefined && !result.isError) {
+    if (result.structuredContent === undefined) {
+      throw new BodyFailure(`${bounds.label} declares an output schema, but its result has no structuredContent`);
+    }
+    const mismatch = checkOutput(result.structuredContent);
+    if (mismatch !== undefined) {
+      throw new BodyFailure(`Output validation error: ${bounds.label} returned what its output schema does not allow: ${mismatch}`);
+    }
+  }
+  return result;
+}
+
+/** What a resource's body returned, as contents. */
+export async function toResourceResult(
+  returned: unknown,
+  uri: string,
+  mimeType: string,
+  bounds: ResultBounds,
+): Promise<ReadResourceResult> {
+  refuseNothing(returned);
+  if (isBinary(returned)) {
+    const blob = await toBase64(returned, bounds.responseBytes, bounds.signal);
+    return { contents: [{ uri, mimeType, blob }] };
+  }
+  if (isObject(returned) && Array.isArray(returned["contents"])) {
+    const contents = returned["contents"].map((item: unknown) => (isObject(item) ? { uri, mimeType, ...item } : item));
+    return protocolResult("ReadResourceResult", { ...returned, contents }, bounds);
+  }
+  return { contents: [{ uri, mimeType, text: boundedText(returned, bounds) }] };
+}
+
+/** What a prompt's body returned, as messages. */
+export async function toPromptResult(
+  returned: unknown,
+  description: string,
+  bounds: ResultBounds,
+): Promise<GetPromptResult> {
+  refuseNothing(returned);
+  if (typeof returned === "string") return userMessage(boundedText(returned, bounds), description);
+  const result = Array.isArray(returned) ? { messages: returned } : returned;
+  if (!isObject(result) || !Array.isArray(result["messages"])) {
+    throw new BodyFailure(`${bounds.label} has to return a string, a list of messages or { messages: [...] }`);
+  }
+  return protocolResult("GetPromptResult", { description, ...result }, bounds);
+}
+
+export function userMessage(text: string, description: string): GetPromptResult {
+  return { description, messages: [{ role: "user", content: { type: "text", text } }] };
+}
+
+export function errorResult(text: string): CallToolResult {
+  return { content: [{ type: "text", text }], isError: true };
+}
+
+function refuseNothing(returned: unknown): void {
+  if (returned === undefined) throw new BodyFailure("the body returned nothing: return a value");
+}
+
+/** A body that returns other JSON may well have a `content` too, so its items must look like MCP content. */
+function isToolResult(returned: unknown): returned is Record<string, unknown> {
+  if (!isObject(returned)) return false;
+  const content = returned["content"];
+  if (Array.isArray(content)) return content.every((item) => isObject(item) && typeof item["type"] === "string");
+  return content === undefined && Object.hasOwn(returned, "structuredContent");
+}
+
+function wrapValue(returned: unknown, structured: boolean, bounds: ResultBounds): CallToolResult {
+  const text = boundedText(returned, bounds);
+  const content: CallToolResult["content"] = [{ type: "text", text }];
+  if (!structured) return { content };
+  // Through JSON, so that the schema sees what the client will see.
+  return { content, structuredContent: typeof returned === "string" ? returned : JSON.parse(text) };
+}
+
+function boundedText(returned: unknown, bounds: ResultBounds): string {
+  const text = typeof returned === "string" ? returned : writeJson(returned);
+  const bytes = exceedsBytes(text, bounds.responseBytes);
+  if (bytes !== undefined) throw tooLarge(bytes, bounds.responseBytes);
+  return text;
+}
+
+function writeJson(value: unknown): string {
+  try {
+    return toJson(value);
+  } catch (error) {
+    if (error instanceof NotJson) throw new BodyFailure(`the returned value ${error.message}`);
+    throw error;
+  }
+}
+
+/** A result that a body wrote in the protocol's own words: bytes become base64, and the rest is held to the protocol. */
+async function protocolResult<Result>(type: ProtocolType, value: unknown, bounds: ResultBounds): Promise<Result> {
+  const encoded = await encodeBinary(value, bounds, BLOCK_DEPTH);
+  const plain: unknown = JSON.parse(boundedText(encoded, bounds));
+  const outcome = await specTypeSchemas[type]["~standard"].validate(plain);
+  if (outcome.issues !== undefined) {
+    const problems = outcome.issues.map((issue) => `/${(issue.path ?? []).map(pathKey).join("/")}: ${issue.message}`);
+    throw new BodyFailure(`${bounds.label} returned an invalid MCP result: ${problems.join("; ")}`);
+  }
+  return plain as Result;
+}
+
+function pathKey(segment: PropertyKey | { key: PropertyKey }): string {
+  return String(typeof segment === "object" ? segment.key : segment);
+}
+
+/** Deep enough for `messages[].content.resource.blob`. */
+const BLOCK_DEPTH = 5;
+
+/** Replaces binary values under the names `data` and `blob`; looks nowhere else, since the rest is the user's own JSON. */
+async function encodeBinary(value: unknown, bounds: ResultBounds, depth: number): Promise<unknown> {
+  if (depth === 0) return value;
+  if (Array.isArray(value)) return Promise.all(value.map((item) => encodeBinary(item, bounds, depth - 1)));
+  if (!isObject(value)) return value;
+  const entries = Object.entries(value).map(async ([name, member]) => {
+    const place = name === "data" || name === "blob";
+    if (place && isBinary(member)) return [name, await toBase64(member, bounds.responseBytes, bounds.signal)];
+    return [name, CONTAINERS.has(name) ? await encodeBinary(member, bounds, depth - 1) : member];
+  });
+  return Object.fromEntries(await Promise.all(entries));
+}
+
+/** The members of results that lead to content blocks. */
+const CONTAINERS = new Set(["content", "contents", "messages", "resource"]);
