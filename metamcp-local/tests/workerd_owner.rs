@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use metamcp_core::{Endpoint, Publisher};
 use metamcp_local::LocalConfig;
 use serde_json::json;
-use support::{Local, call, open, processes_of, server, worker};
+use support::{artifact, call, open, processes_of, server, worker};
 
 const FOLDER: &str = "METAMCP_TEST_OWNER_FOLDER";
 
@@ -19,12 +19,15 @@ const FOLDER: &str = "METAMCP_TEST_OWNER_FOLDER";
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs to be run by the test beside it as a program of its own"]
 async fn owner_program() {
-    let own = tempfile::tempdir().unwrap();
-    let folder = std::env::var_os(FOLDER).map_or_else(|| own.path().to_owned(), PathBuf::from);
-    let config = LocalConfig::new(folder.join("data"));
-    let publisher = open(&config).await.unwrap();
-    let local = Local { folder: own, config, publisher };
-    let (_, endpoint) = local.deploy(&server("survivor"), &worker("hello() { return 'hello'; }")).await;
+    // A folder of its own only if it is run by itself: one that is killed could not remove it.
+    let own = if std::env::var_os(FOLDER).is_none() { Some(tempfile::tempdir().unwrap()) } else { None };
+    let given = std::env::var_os(FOLDER).map(PathBuf::from);
+    let folder = given.or(own.as_ref().map(|own| own.path().to_owned())).unwrap();
+    let publisher = open(&LocalConfig::new(folder.join("data"))).await.unwrap();
+    let survivor = server("survivor");
+    let built = artifact(&survivor, &worker("hello() { return 'hello'; }"));
+    let staged = publisher.stage(&survivor, &built).await.unwrap();
+    let endpoint = publisher.activate(&survivor, &staged.version).await.unwrap();
     let mut output = std::io::stdout();
     writeln!(output, "\nlive at {}", endpoint.url).unwrap();
     output.flush().unwrap();
