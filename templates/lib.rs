@@ -51,6 +51,9 @@ pub const RUNTIME: &[File] = files!("runtime/src/": "answer.ts", "binary.ts", "b
 /// `remote-mcp-authless`: the plain stateless server.
 pub const REMOTE_MCP_AUTHLESS: Template = template!("remote-mcp-authless": "src/index.ts", "tsconfig.json");
 
+/// All templates.
+pub const TEMPLATES: &[Template] = &[REMOTE_MCP_AUTHLESS];
+
 /// `package.json` of the pinned JavaScript toolchain.
 pub const TOOLCHAIN_PACKAGE: &str = include_str!("toolchain/package.json");
 /// `package-lock.json` of the pinned JavaScript toolchain.

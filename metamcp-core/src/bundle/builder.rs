@@ -1,7 +1,7 @@
 //! [`BundleBuilder`]: bundles the runtime once, then builds servers by copying.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ impl BundleBuilder {
         Ok(bytes)
     }
 
-    async fn esbuild(&self, entry: &Path, output: &PathBuf) -> Result<()> {
+    async fn esbuild(&self, entry: &Path, output: &Path) -> Result<()> {
         let esbuild = Command::new(self.toolchain.esbuild())
             .arg(entry)
             .arg(format!("--outfile={}", output.display()))
