@@ -225,10 +225,8 @@ async fn a_deploy_reports_its_steps_in_order() {
     meta.servers().create(&definition("told", "one")).await.unwrap();
     let (sink, events) = EventSink::channel();
     meta.deployments().deploy_with_events(&key("told"), sink).await.unwrap();
-    let names: Vec<_> = events
-        .map(|event| serde_json::to_value(event).unwrap()["event"].as_str().unwrap().to_owned())
-        .collect()
-        .await;
+    let names: Vec<_> =
+        events.map(|event| serde_json::to_value(event).unwrap()["event"].as_str().unwrap().to_owned()).collect().await;
     assert_eq!(names, ["started", "generated", "built", "staged", "verified", "activated", "confirmed"]);
     meta.close().await.unwrap();
 }
