@@ -11,7 +11,7 @@ use axum::Router;
 use axum::response::Redirect;
 use axum::routing::get;
 use metamcp_core::{EgressRule, Endpoint, Publisher};
-use metamcp_local::ServiceWorker;
+use metamcp_local::{Isolation, ServiceWorker};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use support::{Local, artifact, call, error_message, processes_of, server, worker};
@@ -235,6 +235,29 @@ async fn other_users_can_neither_enter_folders_nor_read_files() {
         let is_socket = file.starts_with("run/") && file.ends_with("/s");
         assert!(is_socket || mode == if metadata.is_dir() { 0o700 } else { 0o600 }, "{file}: {mode:o}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs bubblewrap"]
+async fn a_process_in_bubblewrap_sees_neither_the_users_files_nor_other_processes() {
+    let local = Local::open_with(|config| config.with_isolation(Isolation::Bubblewrap)).await;
+    let name = server("boxed");
+    let (_, endpoint) = local.deploy(&name, &worker("hello() { return 'hello'; }")).await;
+    assert_eq!(call(&endpoint, "hello", json!({})).await["result"], "hello");
+    let boxed = processes_of(&local.config).into_iter().find(|pid| {
+        // The innermost process has an id in a namespace of its own beside the one in ours.
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let is_workerd = status.starts_with("Name:\tworkerd\n");
+        is_workerd && status.lines().any(|line| line.starts_with("NSpid:") && line.split_whitespace().count() > 2)
+    });
+    let root = format!("/proc/{}/root", boxed.expect("workerd runs in a namespace"));
+    let mut names: Vec<_> =
+        std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| ["home", "root", "var", "bin", "opt"].contains(&name.as_str()));
+    assert_eq!(names, Vec::<String>::new());
+    let data = format!("{root}{}", local.config.data_dir.canonicalize().unwrap().display());
+    let seen: Vec<_> = std::fs::read_dir(data).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(seen, ["run"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

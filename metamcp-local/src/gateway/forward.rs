@@ -18,6 +18,9 @@ use crate::workerd::{Call, Connection, SendError, Server};
 const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
 /// How long a client may take to send a request's body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much of a body that is too large is read, and for how long.
+const MAX_DRAINED_BYTES: usize = 64 * 1024 * 1024;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Processes tried for a call that none of them has seen.
 const ATTEMPTS: usize = 3;
 /// Headers that belong to one connection (RFC 9110, section 7.6.1).
@@ -113,23 +116,30 @@ fn passing(response: Response<Incoming>, call: Call, connection: Connection, bod
 }
 
 /// The whole body: it has to be known for the tool's timeout, and to be sent again to another process.
-async fn read_body(body: Incoming) -> Result<Bytes, Response<ReplyBody>> {
-    let too_large = || {
-        let problem = format!("the request is larger than {MAX_REQUEST_BYTES} bytes");
-        reply::refused(StatusCode::PAYLOAD_TOO_LARGE, &problem)
-    };
+async fn read_body(mut body: Incoming) -> Result<Bytes, Response<ReplyBody>> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
     if body.size_hint().lower() > MAX_REQUEST_BYTES as u64 {
-        return Err(too_large());
+        return Err(too_large(body).await);
     }
-    match timeout(BODY_TIMEOUT, Limited::new(body, MAX_REQUEST_BYTES).collect()).await {
+    match timeout(BODY_TIMEOUT, Limited::new(&mut body, MAX_REQUEST_BYTES).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large(body).await),
         Ok(Err(error)) => Err(reply::refused(StatusCode::BAD_REQUEST, &format!("the request ended early: {error}"))),
         Err(_) => Err(reply::refused(StatusCode::REQUEST_TIMEOUT, "the request's body did not arrive in time")),
     }
+}
+
+/// The refusal of a body, most of which is read first: a client that is still sending would find its connection
+/// closed, and never see the answer.
+async fn too_large(body: Incoming) -> Response<ReplyBody> {
+    let mut rest = Limited::new(body, MAX_DRAINED_BYTES);
+    let drained = timeout(DRAIN_TIMEOUT, async { while let Some(Ok(_)) = rest.frame().await {} }).await;
+    if drained.is_err() {
+        tracing::debug!("a client was still sending a request that is too large");
+    }
+    reply::refused(StatusCode::PAYLOAD_TOO_LARGE, &format!("the request is larger than {MAX_REQUEST_BYTES} bytes"))
 }
 
 /// The path within the server, with the query.
