@@ -18,6 +18,9 @@ use crate::workerd::{Call, Connection, Server, connect};
 const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
 /// How long a client may take to send a request's body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much of a request that is too large is read, and for how long.
+const DISCARDED_BYTES: usize = 64 * 1024 * 1024;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Processes tried for a call that none of them has seen.
 const ATTEMPTS: usize = 3;
 /// Headers that belong to one connection (RFC 9110, section 7.6.1).
@@ -115,7 +118,7 @@ fn passing(response: Response<Incoming>, call: Call, connection: Connection, bod
 }
 
 /// The whole body: it has to be known for the tool's timeout, and to be sent again to another process.
-async fn read_body(body: Incoming) -> Result<Bytes, Response<ReplyBody>> {
+async fn read_body(mut body: Incoming) -> Result<Bytes, Response<ReplyBody>> {
     let too_large = || {
         let problem = format!("the request is larger than {MAX_REQUEST_BYTES} bytes");
         reply::refused(StatusCode::PAYLOAD_TOO_LARGE, &problem)
@@ -124,13 +127,33 @@ async fn read_body(body: Incoming) -> Result<Bytes, Response<ReplyBody>> {
         return Ok(Bytes::new());
     }
     if body.size_hint().lower() > MAX_REQUEST_BYTES as u64 {
+        discard(body).await;
         return Err(too_large());
     }
-    match timeout(BODY_TIMEOUT, Limited::new(body, MAX_REQUEST_BYTES).collect()).await {
+    match timeout(BODY_TIMEOUT, Limited::new(&mut body, MAX_REQUEST_BYTES).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            discard(body).await;
+            Err(too_large())
+        }
         Ok(Err(error)) => Err(reply::refused(StatusCode::BAD_REQUEST, &format!("the request ended early: {error}"))),
         Err(_) => Err(reply::refused(StatusCode::REQUEST_TIMEOUT, "the request's body did not arrive in time")),
+    }
+}
+
+/// Reads on, within limits: a client that is still sending reads no answer, it would see a broken connection instead.
+async fn discard(mut body: Incoming) {
+    let read = async {
+        let mut left = DISCARDED_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    if timeout(DISCARD_TIMEOUT, read).await.is_err() {
+        tracing::debug!("a client sent a request that is too large, and too slowly to be told so");
     }
 }
 
