@@ -2,6 +2,8 @@
 
 mod live;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use live::project::Project;
 use live::{Client, ERAS, Live, hostile};
 use metamcp_core::{ServerDefinition, SourceTree, generate, validate};
@@ -68,9 +70,12 @@ proptest! {
     }
 }
 
+static NUMBER: AtomicUsize = AtomicUsize::new(0);
+
 /// Deploys it, and compares everything a client sees of it.
 async fn comes_back_unchanged(live: &Live, texts: &Hostile) -> Result<(), TestCaseError> {
-    let definition = texts.definition("hostile");
+    // A name of its own: a case that failed leaves its server behind.
+    let definition = texts.definition(&format!("hostile-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
     let deployment = live.deploy(serde_json::to_value(&definition).unwrap()).await;
     for era in ERAS {
         let client = Client::connect(&deployment.url, era).await;

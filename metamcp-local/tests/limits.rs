@@ -5,7 +5,7 @@ mod live;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use live::{Client, ERAS, Era, Live, object};
+use live::{Client, ERAS, Era, Live};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -26,7 +26,7 @@ const FAILING: &[(&str, &str, &str)] = &[
         "cannot be described",
     ),
     ("throws_late", "setTimeout(() => { throw new Error('late'); }, 1);\nawait new Promise(() => {});", "timed out"),
-    ("throws_megabytes", "throw new Error('x'.repeat(50_000_000));", "xxx"),
+    ("throws_50_mb", "throw new Error('x'.repeat(50_000_000));", "(50000000 characters in all) (line 1 of the body)"),
     ("returns_nothing", "const x = 1;", "the body returned nothing: return a value"),
     ("returns_undefined", "return undefined;", "the body returned nothing: return a value"),
     ("returns_function", "return () => 1;", "a function"),
@@ -51,7 +51,7 @@ const FAILING: &[(&str, &str, &str)] = &[
     ("never_resolves_and_listens", "await new Promise((r) => ctx.signal.onabort = () => {});", "timed out after 1000 ms"),
     ("yields_forever", "for (;;) await new Promise((r) => setTimeout(r, 1));", "timed out after 1000 ms"),
     ("recurses", "const f = () => f() + 1;\nreturn f();", "RangeError: Maximum call stack size exceeded"),
-    ("recurses_in_json", "let x = []; for (let i = 0; i < 1e6; i += 1) x = [x];\nreturn x;", "deep"),
+    ("recurses_in_json", "let x = []; for (let i = 0; i < 1e6; i += 1) x = [x];\nreturn x;", "Maximum call stack size exceeded"),
     ("calls_itself", "return await ctx.callTool('calls_itself');", "nested more than 8 deep"),
 ];
 
@@ -74,7 +74,7 @@ const KILLING: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Bodies that leave the whole process changed, so that the runtime itself is in trouble.
+/// Bodies that would leave the whole process changed, the runtime in it too.
 const POLLUTING: &[(&str, &str)] = &[
     ("object_prototype", "Object.prototype.polluted = 'yes';\nObject.prototype.isError = true;\nreturn 1;"),
     ("to_json", "Object.prototype.toJSON = () => 'polluted';\nString.prototype.toJSON = () => 'polluted';\nreturn 1;"),
@@ -86,7 +86,6 @@ const POLLUTING: &[(&str, &str)] = &[
     ("timers", "globalThis.setTimeout = () => 0;\nglobalThis.clearTimeout = () => 0;\nawait new Promise(() => {});"),
     ("response", "globalThis.Response = class { constructor() { throw new Error('polluted'); } };\nreturn 1;"),
     ("maps", "Map.prototype.get = () => undefined;\nWeakMap.prototype.get = () => () => new Promise(() => {});\nreturn 1;"),
-    ("frozen", "for (const name of Object.getOwnPropertyNames(globalThis)) try { Object.freeze(globalThis[name]?.prototype); } catch {}\nreturn 1;"),
 ];
 
 fn definition<'a>(name: &str, bodies: impl Iterator<Item = (&'a str, &'a str)>) -> Value {
@@ -188,27 +187,19 @@ async fn others_who_wait_for_a_process_that_is_killed_hear_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_changes_what_every_script_is_built_on_harms_only_its_own_server_and_not_for_long() {
+async fn a_body_cannot_change_what_every_script_is_built_on() {
     let live = Live::open().await;
     let steady = Steady::start(&live).await;
     for &(tool, body) in POLLUTING {
         let name = format!("polluting-{}", tool.replace('_', "-"));
         let deployment = live.deploy(definition(&name, [(tool, body)].into_iter())).await;
         let url = deployment.url.as_str();
-        // Whatever it does to its own answer, there is one.
-        let params = json!({ "name": tool, "arguments": {} });
-        let answer = live::http::request(url, Era::Discover, "tools/call", &params).await;
-        println!("{tool}: {:?}", answer.last());
-        let params = json!({ "name": "fine", "arguments": {} });
-        let mut last = Value::Null;
-        for _ in 0..3 {
-            last = live::http::request(url, Era::Discover, "tools/call", &params).await.last().clone();
-            println!("{tool} then: {last}");
-            if last["result"]["content"][0]["text"] == "fine" {
-                break;
-            }
+        for era in ERAS {
+            let client = Client::connect(&deployment.url, era).await;
+            let heard = client.failure(tool, json!({})).await;
+            assert!(heard.starts_with("TypeError: Cannot ") && heard.contains("of the body)"), "{tool}: {heard}");
+            assert_eq!(client.text("fine", json!({})).await, "fine", "after {tool}");
         }
-        assert_eq!(object(last)["result"]["content"][0]["text"], "fine", "after {tool}");
         steady.is_answered().await;
         live.meta.deployments().remove(&deployment.server_id.into()).await.unwrap();
     }

@@ -178,7 +178,7 @@ impl Hostile {
         });
         if index.is_multiple_of(2) {
             // Braces of its own would be placeholders nobody declared.
-            prompt["template"] = json!(format!("{} {{{{ value }}}} {{{{value}}}}", self.text(index).replace("{{", "{ {")));
+            prompt["template"] = json!(format!("{} {{{{ value }}}} {{{{value}}}}", self.text(index).replace('{', "{ ")));
         } else {
             prompt["implementation"] = json!(format!("return {} + parameters.value;", json!(self.text(index))));
         }
