@@ -24,3 +24,13 @@ pub fn definition(name: &str, tools: usize) -> ServerDefinition {
     let definition = json!({ "name": name, "description": "A server for benchmarks.", "tools": tools });
     serde_json::from_value(definition).expect("the definition is well-formed")
 }
+
+/// The middle value.
+///
+/// # Panics
+/// If there is none.
+pub fn median<T: Copy + PartialOrd>(values: impl IntoIterator<Item = T>) -> T {
+    let mut values: Vec<_> = values.into_iter().collect();
+    values.sort_by(|a, b| a.partial_cmp(b).expect("times and rates have an order"));
+    values[values.len() / 2]
+}

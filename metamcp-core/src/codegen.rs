@@ -46,9 +46,9 @@ pub fn generate(definition: &ValidDefinition) -> Result<SourceTree> {
     tree.insert("package.json", project::pretty(&project::package(definition)))?;
     tree.insert("wrangler.jsonc", project::wrangler(definition))?;
 
-    let render = template::Renderer::new(template)?;
+    let render = template::renderer(definition.template());
     tree.insert("README.md", render.readme(&context::readme(definition))?)?;
-    tree.insert(BODIES_PATH, render.bodies(&bodies)?)?;
+    tree.insert(BODIES_PATH, render.bodies(&context::imports(&bodies))?)?;
     for body in &bodies {
         tree.insert(&format!("{BODIES_FOLDER}{}.js", body.module), render.body(body)?)?;
     }

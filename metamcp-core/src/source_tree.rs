@@ -72,15 +72,19 @@ impl Digest {
 
     /// The first `digits` hexadecimal digits.
     pub fn short(&self, digits: usize) -> String {
-        let mut text = self.to_string();
-        text.truncate(digits);
-        text
+        self.digits().take(digits).map(char::from).collect()
+    }
+
+    /// Its hexadecimal digits. Formatting byte by byte would cost more than the hashing.
+    fn digits(&self) -> impl Iterator<Item = u8> {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|half| DIGITS[usize::from(half)])
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&self.short(64))
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) use self::files::{read_json, storage_error, write_json};
 pub(crate) use self::health::INTERNAL_HOST;
 pub(crate) use self::server::{Call, Server};
 pub(crate) use self::servers::Servers;
-pub(crate) use self::upstream::{Connection, connect};
+pub(crate) use self::upstream::{Connection, SendError};
 
 /// How long a preview runs that is neither activated nor discarded, at least.
 const PREVIEW_AGE: Duration = Duration::from_secs(600);

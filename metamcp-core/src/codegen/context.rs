@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::definition::{Auth, PromptArgument};
+use crate::name::EnvName;
 use crate::source_tree::Digest;
 use crate::validate::{EffectiveLimits, ResourceAddress, ValidDefinition, ValidPromptSource};
 
@@ -15,14 +16,33 @@ pub(super) const FIRST_BODY_LINE: u32 = 5;
 #[derive(Debug, Serialize)]
 pub(super) struct Body<'a> {
     /// Name of the module, without folder and extension.
+    #[serde(skip)]
     pub(super) module: String,
-    /// Import specifier, relative to `src/bodies.js`.
-    path: String,
     body_type: &'static str,
     parameters: &'static str,
     first_body_line: u32,
     #[serde(rename = "body")]
     text: &'a str,
+}
+
+/// The context of `bodies.js.hbs`.
+#[derive(Debug, Serialize)]
+pub(super) struct Imports<'a> {
+    bodies: Vec<Import<'a>>,
+    first_body_line: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct Import<'a> {
+    module: &'a str,
+    /// Import specifier, relative to `src/bodies.js`.
+    path: String,
+}
+
+/// The imports of all bodies.
+pub(super) fn imports<'a>(bodies: &'a [Body<'_>]) -> Imports<'a> {
+    let import = |body: &'a Body<'_>| Import { module: &body.module, path: format!("./bodies/{}.js", body.module) };
+    Imports { bodies: bodies.iter().map(import).collect(), first_body_line: FIRST_BODY_LINE }
 }
 
 /// Every body of a definition: tools, resources, then prompts, in listed order.
@@ -58,8 +78,7 @@ impl<'a> Body<'a> {
             Kind::Prompt => ("PromptBody", "parameters, env, ctx"),
         };
         let module = module_name(kind, identity, name);
-        let path = format!("./bodies/{module}.js");
-        Self { module, path, body_type, parameters, first_body_line: FIRST_BODY_LINE, text }
+        Self { module, body_type, parameters, first_body_line: FIRST_BODY_LINE, text }
     }
 }
 
@@ -177,13 +196,17 @@ pub(super) fn definition(definition: &ValidDefinition) -> Definition<'_> {
         template: definition.template().as_str(),
         limits: definition.limits().into(),
         auth: definition.auth(),
-        vars: definition.vars().keys().map(crate::EnvName::as_str).collect(),
-        secrets: definition.secrets().iter().map(crate::EnvName::as_str).collect(),
-        bindings: definition.bindings().keys().map(crate::EnvName::as_str).collect(),
+        vars: names(definition.vars().keys()),
+        secrets: names(definition.secrets()),
+        bindings: names(definition.bindings().keys()),
         tools: tools(definition),
         resources: resources(definition),
         prompts: prompts(definition),
     }
+}
+
+fn names<'a>(names: impl IntoIterator<Item = &'a EnvName>) -> Vec<&'a str> {
+    names.into_iter().map(EnvName::as_str).collect()
 }
 
 fn tools(definition: &ValidDefinition) -> Vec<Tool<'_>> {
@@ -264,16 +287,15 @@ struct Named<'a> {
 /// The context of `README.md.hbs`.
 pub(super) fn readme(definition: &ValidDefinition) -> Readme<'_> {
     let written = definition.written();
-    let full = self::definition(definition);
     Readme {
-        name: full.name,
+        name: definition.name().as_str(),
         description: &written.description,
         version: &written.version,
         tools: definition.tools().iter().map(|tool| Named { name: tool.name.as_str() }).collect(),
         resources: definition.resources().iter().map(|resource| Named { name: &resource.name }).collect(),
         prompts: definition.prompts().iter().map(|prompt| Named { name: prompt.name.as_str() }).collect(),
-        vars: full.vars,
-        secrets: full.secrets,
-        bindings: full.bindings,
+        vars: names(definition.vars().keys()),
+        secrets: names(definition.secrets()),
+        bindings: names(definition.bindings().keys()),
     }
 }

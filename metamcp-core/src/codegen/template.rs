@@ -1,11 +1,12 @@
 //! The embedded templates, rendered by Handlebars in strict mode.
 
-use handlebars::{Context, Handlebars, Helper, HelperResult, Output, RenderContext, RenderError, RenderErrorReason};
+use std::sync::LazyLock;
+
+use handlebars::{Context, Handlebars, Helper, HelperResult, Output, RenderContext, RenderError, RenderErrorReason, TemplateError};
 use metamcp_templates::Template;
 use serde::Serialize;
-use serde_json::json;
 
-use super::context::{Body, FIRST_BODY_LINE, Readme};
+use super::context::{Body, Imports, Readme};
 use crate::name::TemplateKind;
 use crate::{Error, ErrorKind, Result};
 
@@ -21,21 +22,30 @@ pub(super) struct Renderer {
     handlebars: Handlebars<'static>,
 }
 
+/// The kind's templates, compiled by the first who asks: that costs as much as rendering twenty tools.
+pub(super) fn renderer(kind: TemplateKind) -> &'static Renderer {
+    static REMOTE_MCP_AUTHLESS: LazyLock<Renderer> =
+        LazyLock::new(|| Renderer::new(find(TemplateKind::RemoteMcpAuthless)).expect("embedded templates compile"));
+    match kind {
+        TemplateKind::RemoteMcpAuthless => &REMOTE_MCP_AUTHLESS,
+    }
+}
+
 impl Renderer {
-    pub(super) fn new(template: &'static Template) -> Result<Self> {
+    fn new(template: &Template) -> Result<Self, TemplateError> {
         let mut handlebars = Handlebars::new();
         handlebars.set_strict_mode(true);
         // Output is JavaScript and Markdown: HTML escapes would change the text.
         handlebars.register_escape_fn(handlebars::no_escape);
         handlebars.register_helper("json", Box::new(json_literal));
         for (name, text) in [("bodies", template.bodies), ("body", template.body), ("readme", template.readme)] {
-            handlebars.register_template_string(name, text).map_err(|error| unexpected(name, error))?;
+            handlebars.register_template_string(name, text)?;
         }
         Ok(Self { handlebars })
     }
 
-    pub(super) fn bodies(&self, bodies: &[Body<'_>]) -> Result<String> {
-        self.render("bodies", &json!({ "bodies": bodies, "first_body_line": FIRST_BODY_LINE }))
+    pub(super) fn bodies(&self, imports: &Imports<'_>) -> Result<String> {
+        self.render("bodies", imports)
     }
 
     pub(super) fn body(&self, body: &Body<'_>) -> Result<String> {
@@ -47,12 +57,11 @@ impl Renderer {
     }
 
     fn render(&self, name: &'static str, context: &impl Serialize) -> Result<String> {
-        self.handlebars.render(name, context).map_err(|error| unexpected(name, error))
+        let rendered = self.handlebars.render(name, context);
+        rendered.map_err(|error| {
+            Error::new(ErrorKind::Unexpected, format!("template {name:?} does not render")).with_source(error)
+        })
     }
-}
-
-fn unexpected(name: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::new(ErrorKind::Unexpected, format!("template {name:?} does not render")).with_source(source)
 }
 
 /// `{{json x}}`: the value as a JSON literal that is also a JavaScript literal, safe in a module and in HTML.

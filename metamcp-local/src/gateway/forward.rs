@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::body::{Exchange, PassingBody, ReplyBody};
 use super::reply;
-use crate::workerd::{Call, Connection, Server, connect};
+use crate::workerd::{Call, Connection, SendError, Server};
 
 /// Largest request body: the same as in the TypeScript and Rust SDKs.
 const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
@@ -79,20 +79,18 @@ async fn exchange(call: Call, mut message: Request<Full<Bytes>>, body: &Bytes) -
                 return Outcome::Answered(reply::failed(&reply::request_id(body), &problem));
             }
         };
-        match connection.try_send_request(message).await {
+        match connection.send(message).await {
             Ok(response) => return Outcome::Answered(passing(response, call, connection, body)),
-            Err(mut error) => match error.take_message() {
-                // A kept connection was closed in the meantime.
-                Some(unsent) if !is_fresh => message = unsent,
-                Some(unsent) => {
-                    call.ended_soon().await;
-                    return Outcome::NotSent(unsent);
-                }
-                None => {
-                    let problem = call.failure().await;
-                    return Outcome::Answered(reply::failed(&reply::request_id(body), &problem));
-                }
-            },
+            // A kept connection was closed in the meantime.
+            Err(SendError::NotSent(unsent)) if !is_fresh => message = unsent,
+            Err(SendError::NotSent(unsent)) => {
+                call.ended_soon().await;
+                return Outcome::NotSent(unsent);
+            }
+            Err(SendError::Broken) => {
+                let problem = call.failure().await;
+                return Outcome::Answered(reply::failed(&reply::request_id(body), &problem));
+            }
         }
     }
 }
@@ -101,11 +99,11 @@ async fn exchange(call: Call, mut message: Request<Full<Bytes>>, body: &Bytes) -
 async fn ready_connection(call: &Call) -> Result<(Connection, bool), Box<dyn std::error::Error + Send + Sync>> {
     let process = &call.running.process;
     while let Some(mut connection) = process.connections().take() {
-        if connection.ready().await.is_ok() {
+        if connection.is_ready().await {
             return Ok((connection, false));
         }
     }
-    Ok((connect(process.socket()).await?, true))
+    Ok((Connection::open(process.socket()).await?, true))
 }
 
 fn passing(response: Response<Incoming>, call: Call, connection: Connection, body: &Bytes) -> Response<ReplyBody> {
