@@ -23,7 +23,10 @@ fn definition() -> ServerDefinition {
     let tools = definition["tools"].as_array_mut().unwrap();
     let sum = json!({ "type": "object", "properties": { "sum": { "type": "number" } }, "required": ["sum"] });
     let bodies = [
-        ("throws_deep", "const f = (n) => {\n  if (n === 0) throw new TypeError('deep');\n  return f(n - 1);\n};\n\nreturn f(3);"),
+        (
+            "throws_deep",
+            "const f = (n) => {\n  if (n === 0) throw new TypeError('deep');\n  return f(n - 1);\n};\n\nreturn f(3);",
+        ),
         ("throws_later", "await new Promise((r) => setTimeout(r, 1));\nthrow new Error('later');"),
         ("throws_own_name", "class Sad extends Error { name = 'Sad'; }\nthrow new Sad('why');"),
         ("throws_text", "throw 'text';"),
@@ -34,25 +37,35 @@ fn definition() -> ServerDefinition {
         ("returns_nothing", "return;"),
         ("returns_null", "return null;"),
         ("returns_text", "return '\\u2028`${x}`';"),
-        ("returns_bytes", "return { content: [{ type: 'image', mimeType: 'image/png', data: new Uint8Array([1, 2, 255]) }] };"),
+        (
+            "returns_bytes",
+            "return { content: [{ type: 'image', mimeType: 'image/png', data: new Uint8Array([1, 2, 255]) }] };",
+        ),
         ("returns_bad_content", "return { content: [{ type: 'hologram' }] };"),
         ("returns_cycle", "const a = {}; a.a = a;\nreturn a;"),
         ("returns_much", "return 'x'.repeat(5_000_000);"),
         ("never_resolves", "await new Promise(() => {});"),
         ("calls_another", "return await ctx.callTool('add', { a: 1, b: 2 });"),
         ("calls_itself", "return await ctx.callTool('calls_itself');"),
-        ("evaluates", "return eval('1 + 1');"),
-        ("sees", "return { env: Object.keys(env), globals: [typeof process, typeof Buffer, typeof require, typeof module] };"),
+        ("evaluates", "return [].map.constructor('return 1')();"),
+        (
+            "sees",
+            "return { env: Object.keys(env), globals: [typeof process, typeof Buffer, typeof require, typeof module] };",
+        ),
     ];
     for (name, body) in bodies {
         tools.push(json!({ "name": name, "description": "One way to end.", "limits": { "timeoutMs": 500 }, "implementation": body }));
     }
     tools.push(json!({ "name": "mismatch", "description": "Breaks its promise.", "outputSchema": sum, "implementation": "return { sum: 'x' };" }));
     let resources = definition["resources"].as_array_mut().unwrap();
-    resources.push(json!({ "uri": "sample://broken", "name": "broken", "implementation": "\nthrow new Error('torn');" }));
-    resources.push(json!({ "uriTemplate": "sample://of/{+path}{?q,list*}", "name": "of", "implementation": "return variables;" }));
+    resources
+        .push(json!({ "uri": "sample://broken", "name": "broken", "implementation": "\nthrow new Error('torn');" }));
+    resources.push(
+        json!({ "uriTemplate": "sample://of/{+path}{?q,list*}", "name": "of", "implementation": "return variables;" }),
+    );
     let prompts = definition["prompts"].as_array_mut().unwrap();
-    prompts.push(json!({ "name": "broken", "description": "Throws.", "implementation": "\n\nthrow new Error('torn');" }));
+    prompts
+        .push(json!({ "name": "broken", "description": "Throws.", "implementation": "\n\nthrow new Error('torn');" }));
     serde_json::from_value(definition).unwrap()
 }
 
@@ -89,8 +102,12 @@ fn questions(definition: &ServerDefinition) -> Vec<(&'static str, Value)> {
     asked.push(("tools/call", json!({ "name": "countdown", "arguments": { "from": 3 }, "_meta": meta })));
     asked.push(("tools/call", json!({ "arguments": {} })));
     for uri in [
-        "sample://about", "sample://pixel/ff8000", "sample://broken", "sample://of/a/b%20c?q=%C3%A9&list=1&list=2",
-        "sample://nothing", "nonsense",
+        "sample://about",
+        "sample://pixel/ff8000",
+        "sample://broken",
+        "sample://of/a/b%20c?q=%C3%A9&list=1&list=2",
+        "sample://nothing",
+        "nonsense",
     ] {
         asked.push(("resources/read", json!({ "uri": uri })));
     }
@@ -105,7 +122,8 @@ fn questions(definition: &ServerDefinition) -> Vec<(&'static str, Value)> {
     }
     for (prompt, argument) in [("review", "language"), ("review", "nothing"), ("nobody", "x")] {
         let reference = json!({ "type": "ref/prompt", "name": prompt });
-        asked.push(("completion/complete", json!({ "ref": reference, "argument": { "name": argument, "value": "r" } })));
+        asked
+            .push(("completion/complete", json!({ "ref": reference, "argument": { "name": argument, "value": "r" } })));
     }
     asked
 }

@@ -87,7 +87,8 @@ async fn comes_back_unchanged(live: &Live, texts: &Hostile) -> Result<(), TestCa
             let answer: Value = serde_json::from_str(&client.text(&tool.name, json!({})).await).unwrap();
             prop_assert_eq!(&answer, &texts.answer(&tool.name, None), "{}", tool.name);
             for given in &texts.texts {
-                let answer: Value = serde_json::from_str(&client.text(&tool.name, json!({ "text": given })).await).unwrap();
+                let answer: Value =
+                    serde_json::from_str(&client.text(&tool.name, json!({ "text": given })).await).unwrap();
                 prop_assert_eq!(&answer, &texts.answer(&tool.name, Some(given)), "{}", tool.name);
             }
         }
@@ -119,7 +120,10 @@ async fn compare_lists(client: &Client, definition: &ServerDefinition) -> Result
         prop_assert_eq!(&listed["description"], &json!(defined.description));
         prop_assert_eq!(&listed["annotations"], &json!(defined.annotations));
         for keyword in ["description", "default", "examples"] {
-            prop_assert_eq!(&listed["inputSchema"]["properties"]["text"][keyword], &defined.parameters["text"][keyword]);
+            prop_assert_eq!(
+                &listed["inputSchema"]["properties"]["text"][keyword],
+                &defined.parameters["text"][keyword]
+            );
         }
     }
     let resources = serde_json::to_value(client.service.list_all_resources().await.unwrap()).unwrap();
@@ -148,8 +152,8 @@ fn deploy_many(cases: u32) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let live = runtime.block_on(Live::open());
     let config = ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 40, ..ProptestConfig::default() };
-    let outcome = TestRunner::new(config)
-        .run(&hostile(), |texts| runtime.block_on(comes_back_unchanged(&live, &texts)));
+    let outcome =
+        TestRunner::new(config).run(&hostile(), |texts| runtime.block_on(comes_back_unchanged(&live, &texts)));
     runtime.block_on(live.close());
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
 }

@@ -32,11 +32,7 @@ const FAILING: &[(&str, &str, &str)] = &[
     ("returns_function", "return () => 1;", "a function"),
     ("returns_text_of_50_mb", "return 'x'.repeat(50_000_000);", "50000000 bytes"),
     ("returns_json_of_50_mb", "return { text: 'x'.repeat(50_000_000) };", "bytes"),
-    (
-        "returns_block_of_50_mb",
-        "return { content: [{ type: 'text', text: 'x'.repeat(50_000_000) }] };",
-        "bytes",
-    ),
+    ("returns_block_of_50_mb", "return { content: [{ type: 'text', text: 'x'.repeat(50_000_000) }] };", "bytes"),
     (
         "returns_bytes_of_50_mb",
         "return { content: [{ type: 'image', mimeType: 'image/png', data: new Uint8Array(50_000_000) }] };",
@@ -48,10 +44,18 @@ const FAILING: &[(&str, &str, &str)] = &[
         "no json",
     ),
     ("never_resolves", "await new Promise(() => {});", "timed out after 1000 ms"),
-    ("never_resolves_and_listens", "await new Promise((r) => ctx.signal.onabort = () => {});", "timed out after 1000 ms"),
+    (
+        "never_resolves_and_listens",
+        "await new Promise((r) => ctx.signal.onabort = () => {});",
+        "timed out after 1000 ms",
+    ),
     ("yields_forever", "for (;;) await new Promise((r) => setTimeout(r, 1));", "timed out after 1000 ms"),
     ("recurses", "const f = () => f() + 1;\nreturn f();", "RangeError: Maximum call stack size exceeded"),
-    ("recurses_in_json", "let x = []; for (let i = 0; i < 1e6; i += 1) x = [x];\nreturn x;", "Maximum call stack size exceeded"),
+    (
+        "recurses_in_json",
+        "let x = []; for (let i = 0; i < 1e6; i += 1) x = [x];\nreturn x;",
+        "Maximum call stack size exceeded",
+    ),
     ("calls_itself", "return await ctx.callTool('calls_itself');", "nested more than 8 deep"),
 ];
 
@@ -62,11 +66,7 @@ const KILLING: &[(&str, &str, &str)] = &[
     ("loops_in_microtasks", "for (;;) await null;", "caught in a loop"),
     ("matches_forever", "return /^(a+)+$/.test('a'.repeat(64) + 'b');", "caught in a loop"),
     ("fills_the_heap", "const kept = [];\nfor (;;) kept.push({ at: [kept.length] });", "ran out of memory"),
-    (
-        "fills_buffers",
-        "const kept = [];\nfor (;;) kept.push(new Uint8Array(8_000_000).fill(1));",
-        "ran out of memory",
-    ),
+    ("fills_buffers", "const kept = [];\nfor (;;) kept.push(new Uint8Array(8_000_000).fill(1));", "ran out of memory"),
     (
         "fills_buffers_slowly",
         "const kept = [];\nfor (;;) { kept.push(new Uint8Array(8_000_000).fill(1)); await new Promise((r) => setTimeout(r, 1)); }",
@@ -79,22 +79,28 @@ const POLLUTING: &[(&str, &str)] = &[
     ("object_prototype", "Object.prototype.polluted = 'yes';\nObject.prototype.isError = true;\nreturn 1;"),
     ("to_json", "Object.prototype.toJSON = () => 'polluted';\nString.prototype.toJSON = () => 'polluted';\nreturn 1;"),
     ("json", "JSON.stringify = () => { throw new Error('polluted'); };\nJSON.parse = () => null;\nreturn 1;"),
-    ("arrays", "for (const name of ['map', 'push', 'includes', 'filter', 'some']) Array.prototype[name] = () => 0;\nreturn 1;"),
+    (
+        "arrays",
+        "for (const name of ['map', 'push', 'includes', 'filter', 'some']) Array.prototype[name] = () => 0;\nreturn 1;",
+    ),
     ("iterators", "Array.prototype[Symbol.iterator] = function* () {};\nreturn 1;"),
     ("then", "Promise.prototype.then = () => new Promise(() => {});\nreturn 1;"),
     ("race", "Promise.race = () => new Promise(() => {});\nPromise.all = Promise.race;\nreturn 1;"),
     ("timers", "globalThis.setTimeout = () => 0;\nglobalThis.clearTimeout = () => 0;\nawait new Promise(() => {});"),
     ("response", "globalThis.Response = class { constructor() { throw new Error('polluted'); } };\nreturn 1;"),
-    ("maps", "Map.prototype.get = () => undefined;\nWeakMap.prototype.get = () => () => new Promise(() => {});\nreturn 1;"),
+    (
+        "maps",
+        "Map.prototype.get = () => undefined;\nWeakMap.prototype.get = () => () => new Promise(() => {});\nreturn 1;",
+    ),
 ];
 
-fn definition<'a>(name: &str, bodies: impl Iterator<Item = (&'a str, &'a str)>) -> Value {
+fn definition<'a>(name: &str, memory_mb: u64, bodies: impl Iterator<Item = (&'a str, &'a str)>) -> Value {
     let tool = |(name, body)| json!({ "name": name, "description": "Misbehaves.", "implementation": body });
     let tools: Vec<_> = bodies.chain([("fine", "return 'fine';")]).map(tool).collect();
     json!({
         "name": name,
         "description": "A server in trouble.",
-        "limits": { "timeoutMs": 1000, "memoryMb": 128 },
+        "limits": { "timeoutMs": 1000, "memoryMb": memory_mb },
         "tools": tools
     })
 }
@@ -144,10 +150,10 @@ impl Steady {
     }
 }
 
-async fn fails_and_is_back(name: &str, bodies: &[(&'static str, &'static str, &str)], eras: &[Era]) {
+async fn fails_and_is_back(name: &str, memory_mb: u64, bodies: &[(&'static str, &'static str, &str)], eras: &[Era]) {
     let live = Live::open().await;
     let steady = Steady::start(&live).await;
-    let deployment = live.deploy(definition(name, bodies.iter().map(|&(tool, body, _)| (tool, body)))).await;
+    let deployment = live.deploy(definition(name, memory_mb, bodies.iter().map(|&(tool, body, _)| (tool, body)))).await;
     for &era in eras {
         let client = Client::connect(&deployment.url, era).await;
         for (tool, _, expected) in bodies {
@@ -163,19 +169,19 @@ async fn fails_and_is_back(name: &str, bodies: &[(&'static str, &'static str, &s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_fails_in_any_way_tells_its_caller_and_harms_nobody() {
-    fails_and_is_back("failing", FAILING, &ERAS).await;
+    fails_and_is_back("failing", 1024, FAILING, &ERAS).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_takes_its_process_along_tells_its_caller_and_the_next_call_works() {
-    fails_and_is_back("killing", KILLING, &[Era::Discover]).await;
+    fails_and_is_back("killing", 128, KILLING, &[Era::Discover]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn others_who_wait_for_a_process_that_is_killed_hear_why() {
     let live = Live::open().await;
     let bodies = [("loops", "for (;;) {}"), ("waits", "await new Promise((r) => setTimeout(r, 900));\nreturn 1;")];
-    let deployment = live.deploy(definition("shared", bodies.into_iter())).await;
+    let deployment = live.deploy(definition("shared", 512, bodies.into_iter())).await;
     let client = Client::connect(&deployment.url, Era::Initialize).await;
     let (waited, looped) = tokio::join!(client.try_call("waits", json!({})), client.failure("loops", json!({})));
     assert!(looped.contains("caught in a loop"), "{looped}");
@@ -192,7 +198,7 @@ async fn a_body_cannot_change_what_every_script_is_built_on() {
     let steady = Steady::start(&live).await;
     for &(tool, body) in POLLUTING {
         let name = format!("polluting-{}", tool.replace('_', "-"));
-        let deployment = live.deploy(definition(&name, [(tool, body)].into_iter())).await;
+        let deployment = live.deploy(definition(&name, 512, [(tool, body)].into_iter())).await;
         let url = deployment.url.as_str();
         for era in ERAS {
             let client = Client::connect(&deployment.url, era).await;

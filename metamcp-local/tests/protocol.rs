@@ -110,7 +110,10 @@ async fn calls_give_structured_content_defaults_and_errors_a_model_can_use() {
         let sum = client.call("add", json!({ "a": 1 })).await;
         assert_eq!(sum.structured_content, Some(json!({ "sum": 11 })));
         assert_eq!(text(&sum), r#"{"sum":11}"#);
-        assert_eq!(client.call("add", json!({ "a": 1, "b": 2.5 })).await.structured_content, Some(json!({ "sum": 3.5 })));
+        assert_eq!(
+            client.call("add", json!({ "a": 1, "b": 2.5 })).await.structured_content,
+            Some(json!({ "sum": 3.5 }))
+        );
 
         let mismatch = client.failure("mismatch", json!({})).await;
         assert!(mismatch.contains("output schema") && mismatch.contains("/sum"), "{mismatch}");
@@ -157,7 +160,10 @@ async fn progress_and_log_messages_reach_the_client_before_the_result() {
         let progress: Vec<_> =
             answer.messages.iter().filter(|message| message["method"] == "notifications/progress").collect();
         assert_eq!(progress.len(), 3);
-        assert_eq!(progress[1]["params"], json!({ "progressToken": "p", "progress": 2, "total": 3, "message": "step 2" }));
+        assert_eq!(
+            progress[1]["params"],
+            json!({ "progressToken": "p", "progress": 2, "total": 3, "message": "step 2" })
+        );
         assert_eq!(answer.result()["content"][0]["text"], "counted");
     }
     live.close().await;
@@ -244,9 +250,14 @@ async fn requests_that_are_no_mcp_are_refused_in_the_terms_of_http() {
     let http = reqwest::Client::new();
     for method in [reqwest::Method::GET, reqwest::Method::DELETE, reqwest::Method::PUT, reqwest::Method::PATCH] {
         let response = http.request(method.clone(), url).send().await.unwrap();
-        assert_eq!((response.status().as_u16(), response.headers()["allow"].to_str().unwrap()), (405, "POST"), "{method}");
+        assert_eq!(
+            (response.status().as_u16(), response.headers()["allow"].to_str().unwrap()),
+            (405, "POST"),
+            "{method}"
+        );
     }
-    let elsewhere = [("/everything/mcp", "/nobody/mcp"), ("/mcp", "/mcpx"), ("/mcp", "/mcp/"), ("/everything/mcp", "/mcp")];
+    let elsewhere =
+        [("/everything/mcp", "/nobody/mcp"), ("/mcp", "/mcpx"), ("/mcp", "/mcp/"), ("/everything/mcp", "/mcp")];
     for (part, other) in elsewhere {
         let answer = Answer::of(post(&url.replace(part, other)).body("{}").send().await.unwrap()).await;
         assert_eq!(answer.status, 404, "{other}");
@@ -316,7 +327,8 @@ async fn batches_belong_to_the_one_revision_that_had_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn notifications_are_accepted_in_silence() {
     let (live, deployment) = everything().await;
-    for body in [r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#] {
+    for body in [r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#, r#"{"jsonrpc":"2.0","id":1,"result":{}}"#]
+    {
         let answer = Answer::of(post(deployment.url.as_str()).body(body).send().await.unwrap()).await;
         assert_eq!((answer.status, answer.messages), (202, Vec::new()), "{body}");
     }
@@ -339,7 +351,8 @@ async fn headers_of_the_newer_era_have_to_agree_with_the_message() {
         let answer = Answer::of(send(method, name, "2026-07-28").await.unwrap()).await;
         assert_eq!((answer.status, answer.error_code()), (400, -32020), "{method} {name}");
     }
-    let bare = Answer::of(post(url).header("mcp-protocol-version", "2026-07-28").body(body.clone()).send().await.unwrap());
+    let bare =
+        Answer::of(post(url).header("mcp-protocol-version", "2026-07-28").body(body.clone()).send().await.unwrap());
     assert_eq!(bare.await.error_code(), -32020);
     let unknown = Answer::of(
         prepare(url, Era::Discover, "tools/list", &json!({}))
@@ -376,7 +389,9 @@ async fn a_server_with_a_bearer_secret_is_deployed_once_it_is_set_and_opens_to_t
     let url = deployment.url.as_str();
     for era in ERAS {
         let params = json!({ "name": "hello", "arguments": {} });
-        for credentials in [None, Some("Bearer wrong"), Some("Bearer "), Some("Basic let-me.in_2026~"), Some("let-me.in_2026~")] {
+        for credentials in
+            [None, Some("Bearer wrong"), Some("Bearer "), Some("Basic let-me.in_2026~"), Some("let-me.in_2026~")]
+        {
             let mut asked = prepare(url, era, "tools/call", &params);
             if let Some(credentials) = credentials {
                 asked = asked.header("authorization", credentials);

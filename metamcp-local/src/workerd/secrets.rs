@@ -91,7 +91,8 @@ impl Secrets {
     pub(super) fn authorization(&self, settings: &WorkerSettings) -> Result<Option<SecretString>> {
         let Some(name) = &settings.bearer_secret else { return Ok(None) };
         let value = self.values.get(name).ok_or_else(|| {
-            let message = format!("the secret {name}, which callers of server {} authenticate with, is not set", settings.name);
+            let message =
+                format!("the secret {name}, which callers of server {} authenticate with, is not set", settings.name);
             Error::new(ErrorKind::ConfigInvalid, message).with_help("set it, then deploy")
         })?;
         Ok(Some(SecretString::from(format!("Bearer {}", value.expose_secret()))))

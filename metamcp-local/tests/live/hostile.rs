@@ -47,8 +47,26 @@ const PIECES: &[&str] = &[
 
 /// Names that JavaScript, or a file system, has plans for.
 const NAMES: &[&str] = &[
-    "__proto__", "constructor", "toString", "hasOwnProperty", "default", "import", "await", "null", "..", ".", "-", "--",
-    "con", "a.b", "a..b", "9", "then", "prototype", "index", "arguments",
+    "__proto__",
+    "constructor",
+    "toString",
+    "hasOwnProperty",
+    "default",
+    "import",
+    "await",
+    "null",
+    "..",
+    ".",
+    "-",
+    "--",
+    "con",
+    "a.b",
+    "a..b",
+    "9",
+    "then",
+    "prototype",
+    "index",
+    "arguments",
 ];
 
 /// Addresses in normal form. What follows the scheme is as opaque as its characters are hostile.
@@ -78,10 +96,8 @@ pub(crate) fn hostile() -> impl Strategy<Value = Hostile> {
     let text = vec(piece, 1..6).prop_map(|pieces| pieces.concat());
     let text = text.prop_filter("a description says something", |text| !text.trim().is_empty());
     let names = prop::sample::subsequence(NAMES, 1..6);
-    (vec(text, 3..7), names).prop_map(|(texts, names)| Hostile {
-        texts,
-        names: names.into_iter().map(str::to_owned).collect(),
-    })
+    (vec(text, 3..7), names)
+        .prop_map(|(texts, names)| Hostile { texts, names: names.into_iter().map(str::to_owned).collect() })
 }
 
 impl Hostile {
@@ -178,7 +194,8 @@ impl Hostile {
         });
         if index.is_multiple_of(2) {
             // Braces of its own would be placeholders nobody declared.
-            prompt["template"] = json!(format!("{} {{{{ value }}}} {{{{value}}}}", self.text(index).replace('{', "{ ")));
+            prompt["template"] =
+                json!(format!("{} {{{{ value }}}} {{{{value}}}}", self.text(index).replace('{', "{ ")));
         } else {
             prompt["implementation"] = json!(format!("return {} + parameters.value;", json!(self.text(index))));
         }
