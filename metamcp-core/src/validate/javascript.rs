@@ -200,7 +200,7 @@ fn fault(error: &OxcDiagnostic, head: usize, body_end: usize) -> Fault {
     let is_second_declaration = error.message.ends_with("has already been declared");
     let mut offsets = error.labels.iter().map(|label| label.offset() as usize).filter(|&offset| offset >= head);
     // The first place of a name may be in the head, as a parameter; the second one is what is wrong.
-    let offset = if is_second_declaration { offsets.last() } else { offsets.next() }.unwrap_or(head);
+    let offset = if is_second_declaration { offsets.next_back() } else { offsets.next() }.unwrap_or(head);
     Fault { offset: offset.min(body_end) - head, message: reworded(error, offset > body_end) }
 }
 
