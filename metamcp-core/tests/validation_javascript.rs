@@ -1,6 +1,7 @@
 //! Function bodies: what is refused, where, and that no body gets out of its function.
+#![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
-use metamcp_core::{ServerDefinition, validate};
+use metamcp_core::{ServerDefinition, ValidationErrors, validate};
 use serde_json::json;
 
 /// The problems of a body as `line:column message`.
@@ -12,7 +13,7 @@ fn problems(body: &str) -> Vec<String> {
     }))
     .unwrap();
     let errors = validate(&definition).err();
-    let problems = errors.iter().flat_map(|errors| errors.problems());
+    let problems = errors.iter().flat_map(ValidationErrors::problems);
     let shown = problems.map(|problem| {
         assert_eq!(problem.pointer, "/tools/0/implementation");
         format!("{}:{} {}", problem.line.unwrap_or(0), problem.column.unwrap_or(0), problem.message)
@@ -208,4 +209,11 @@ fn bodies_that_nest_without_end_are_survived() {
 #[test]
 fn at_most_twenty_problems_of_one_body_are_reported() {
     assert_eq!(problems(&"let a;".repeat(100)).len(), 20);
+}
+
+#[test]
+fn nesting_hidden_behind_regular_expressions_is_survived_too() {
+    // To the count of brackets the rest of each line is a string.
+    let body = "x = /\"/ + (\n".repeat(3_000);
+    assert!(!problems(&body).is_empty());
 }

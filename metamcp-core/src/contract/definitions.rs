@@ -105,11 +105,11 @@ fn tools() -> impl Strategy<Value = Vec<ToolDefinition>> {
     btree_map("[a-z0-9_.-]{1,20}", rest, 0..5).prop_map(|tools| tools.into_iter().map(tool).collect())
 }
 
-/// Title, description, parameters, whether it has an example, limits, body.
+/// What a tool has beside its name: title, description, parameters, whether it has an example, limits, body.
 type ToolParts = (Option<String>, String, Map<String, Value>, bool, Limits, String);
 
-fn tool(parts: (String, ToolParts)) -> ToolDefinition {
-    let (name, (title, description, parameters, with_example, limits, implementation)) = parts;
+fn tool((name, parts): (String, ToolParts)) -> ToolDefinition {
+    let (title, description, parameters, with_example, limits, implementation) = parts;
     let mut tool = ToolDefinition {
         name,
         title,

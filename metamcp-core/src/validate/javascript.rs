@@ -49,7 +49,9 @@ impl Signature {
 
 /// The stack that is deep enough to check `body`. It is only reserved: the system provides what is touched.
 pub(super) fn stack_bytes(body: &str) -> usize {
-    STACK_BYTES + tokens(body).min(BODY_TOKENS) * STACK_BYTES_PER_TOKEN
+    // A short body is not worth counting: it has no more tokens than bytes.
+    let tokens = if body.len() <= 4096 { body.len() } else { tokens(body) };
+    STACK_BYTES + tokens.min(BODY_TOKENS) * STACK_BYTES_PER_TOKEN
 }
 
 /// At least as many as there are tokens: punctuation, and beginnings of words.
@@ -106,7 +108,7 @@ impl BodyChecker {
             let message = format!("is {} bytes long; at most {BODY_BYTES} are allowed", body.len());
             return problems.add(path, message);
         }
-        if tokens(body) > BODY_TOKENS {
+        if body.len() > BODY_TOKENS && tokens(body) > BODY_TOKENS {
             return problems.add(path, format!("has more than {BODY_TOKENS} tokens; split it into several tools"));
         }
         if nesting(body) > BODY_NESTING {
