@@ -62,6 +62,7 @@ pub(super) async fn forward(
     reply::failed(&reply::request_id(&body), "the server's process ends as soon as it is started; read its log")
 }
 
+#[expect(clippy::large_enum_variant, reason = "one for each call, and a box would be an allocation on the hot path")]
 enum Outcome {
     Answered(Response<ReplyBody>),
     /// Nothing of it reached the process, which is gone: another one may take it.

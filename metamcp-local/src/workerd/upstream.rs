@@ -30,6 +30,7 @@ pub(crate) struct Connection {
 }
 
 /// A request that was not answered.
+#[expect(clippy::large_enum_variant, reason = "one for each call, and a box would be an allocation on the hot path")]
 pub(crate) enum SendError {
     /// Nothing of it was sent.
     NotSent(Request<Full<Bytes>>),
