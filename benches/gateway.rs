@@ -28,7 +28,8 @@ use tokio::process::{Child, Command};
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const NAME: &str = "gateway-bench";
-const BODY: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"tool_1","arguments":{"a":2,"b":3}}}"#;
+const BODY: &str =
+    r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"tool_1","arguments":{"a":2,"b":3}}}"#;
 
 /// How much is measured.
 struct Extent {
@@ -88,7 +89,10 @@ async fn compare(peers: &[(&str, SocketAddr, String)], connections: usize, exten
     for (((name, ..), rounds), rate) in peers.iter().zip(&rounds).zip(&rates) {
         let p50 = median(rounds.iter().map(|round| round.p50)).as_secs_f64() * 1_000.0;
         let p99 = median(rounds.iter().map(|round| round.p99)).as_secs_f64() * 1_000.0;
-        println!("  {name:13} {rate:7.0} calls/s   p50 {p50:6.3} ms   p99 {p99:6.2} ms   {:.3} x direct", rate / rates[1]);
+        println!(
+            "  {name:13} {rate:7.0} calls/s   p50 {p50:6.3} ms   p99 {p99:6.2} ms   {:.3} x direct",
+            rate / rates[1]
+        );
     }
     Ok(())
 }
