@@ -2,7 +2,6 @@
 //! gateway. The toolchain is warm, the server is a new one each time; taking it away again is not measured.
 //!
 //! After criterion's own figures it prints the median time of each step.
-#![expect(missing_docs, reason = "criterion's macros make public items")]
 #![expect(clippy::print_stdout, reason = "a benchmark reports to whoever runs it")]
 
 use std::collections::BTreeMap;

@@ -1,6 +1,5 @@
 //! Servers that come and go leave nothing behind: no process, no descriptor, no file, no memory.
 #![cfg(target_os = "linux")]
-#![expect(missing_docs, reason = "a test binary")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,6 +25,7 @@ async fn ten_servers_come_and_go_without_a_trace() {
 #[ignore = "needs minutes"]
 async fn two_hundred_servers_come_and_go_without_a_trace() {
     let (before, after) = churn(20, 180).await;
+    eprintln!("resident memory: {before} kB after 20 servers, {after} kB after 200");
     assert!(after * 10 <= before * 11, "resident memory grew from {before} kB to {after} kB");
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use metamcp_core::{Artifact, Endpoint, EnvName, Error, ErrorKind, Result, ServerRef, VersionId};
 use secrecy::SecretString;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use tokio::time::timeout;
 
 use super::activity::CallNumber;
@@ -144,7 +144,7 @@ impl Server {
         }
     }
 
-    /// Keeps an artifact as a version and runs it for a preview.
+    /// Keeps an artifact as a version and runs it for a preview: the process starts while the files are written.
     pub(super) async fn stage(&self, artifact: &Artifact) -> Result<Arc<Running>> {
         let _operation = self.operation.lock().await;
         // Without its secret it would answer nobody, not even the check of its preview.
@@ -153,20 +153,28 @@ impl Server {
             self.launcher.store.secrets(self.reference.id)?.authorization(&artifact.settings)?;
         }
         let (launcher, reference, artifact) = (Arc::clone(&self.launcher), self.reference.clone(), artifact.clone());
-        let (file, bundle) = blocking(move || {
-            launcher.store.put_server(&reference)?;
-            let file = launcher.store.put_version(reference.id, &artifact)?;
-            let bundle = Bundle::of(launcher.store.root(), artifact);
-            Ok((file, bundle))
-        })
-        .await?;
-        match self.launch(&file.version, &bundle, Storage::Scratch).await {
+        let bundle = Bundle::of(launcher.store.root(), artifact.clone());
+        let (sender, startable) = oneshot::channel();
+        let keeping = blocking(move || {
+            // It is not awaited any more only if staging was given up.
+            launcher.store.put_version(&reference, &artifact, |version| drop(sender.send(version.clone())))
+        });
+        let starting = async {
+            match startable.await {
+                Ok(version) => Some(self.launch(&version, &bundle, Storage::Scratch).await),
+                Err(_) => None,
+            }
+        };
+        // A process whose version could not be kept ends as it is dropped.
+        let (kept, started) = tokio::join!(keeping, starting);
+        let version = kept?.version;
+        match started.unwrap_or_else(|| Err(self.error(ErrorKind::Unexpected, "was kept without a version"))) {
             Ok(running) => {
-                self.staged().insert(file.version, Arc::clone(&running));
+                self.staged().insert(version, Arc::clone(&running));
                 Ok(running)
             }
             Err(error) => {
-                self.forget_version(&file.version).await?;
+                self.forget_version(&version).await?;
                 Err(error)
             }
         }

@@ -92,13 +92,25 @@ impl Store {
         self.remove_unnamed()
     }
 
-    /// Keeps an artifact as a new version.
-    pub(super) fn put_version(&self, id: ServerId, artifact: &Artifact) -> Result<VersionFile> {
+    /// Keeps an artifact as a new version of a server, which is made if it is new.
+    ///
+    /// `startable` hears of the version as soon as its process could be started: the rest reaches the disk
+    /// meanwhile. Until it is there nothing may be made of the version.
+    pub(super) fn put_version(
+        &self,
+        server: &ServerRef,
+        artifact: &Artifact,
+        startable: impl FnOnce(&VersionId),
+    ) -> Result<VersionFile> {
         let _guard = self.bundles.lock().unwrap_or_else(PoisonError::into_inner);
         let digest = artifact.digest();
         let created_at = OffsetDateTime::now_utc();
-        let versions = self.folder(id).join("versions");
+        let versions = self.folder(server.id).join("versions");
+        make_private_folder(&versions)?;
         let version = unused_version(&versions, created_at, &digest)?;
+        bundle::write_modules(&self.root, artifact)?;
+        startable(&version);
+        self.put_server(server)?;
         bundle::write(&self.root, digest, artifact)?;
         let file = VersionFile { version, artifact: digest, created_at };
         files::write_json(&versions.join(format!("{}.json", file.version)), &file)?;
