@@ -1,4 +1,4 @@
-//! Promises of [`Builder`](crate::Builder). `project` makes a small project that builds, another one for each number.
+//! Promises of [`Builder`]. `project` makes a small project that builds, another one for each number.
 
 use std::time::Duration;
 

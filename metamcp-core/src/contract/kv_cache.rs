@@ -1,4 +1,4 @@
-//! Promises of [`KvCache`](crate::KvCache), which allow a read after an overwrite to be stale.
+//! Promises of [`KvCache`], which allow a read after an overwrite to be stale.
 
 use std::slice::from_ref;
 

@@ -1,4 +1,4 @@
-//! Promises of [`Publisher`](crate::Publisher) that need no client. `artifact` makes a small artifact that starts on
+//! Promises of [`Publisher`] that need no client. `artifact` makes a small artifact that starts on
 //! the target, another one for each number.
 
 use secrecy::SecretString;
