@@ -19,17 +19,15 @@ pub struct ApiError {
 /// Cloudflare's support asks for.
 pub fn error_from_response(status: u16, errors: &[ApiError], ray: Option<&str>) -> Error {
     let kind = errors.iter().find_map(|error| kind_of_code(error.code)).unwrap_or_else(|| kind_of_status(status));
-    let mut message = match errors {
+    let message = match errors {
         [] => format!("Cloudflare answered with status {status} and no message"),
         errors => {
             let all: Vec<_> = errors.iter().map(|error| format!("{} (code {})", error.message, error.code)).collect();
             all.join("; ")
         }
     };
-    if let Some(ray) = ray {
-        message.push_str(&format!(" [cf-ray {ray}]"));
-    }
-    let error = Error::new(kind, message);
+    let ray = ray.map(|ray| format!(" [cf-ray {ray}]")).unwrap_or_default();
+    let error = Error::new(kind, message + &ray);
     match kind {
         ErrorKind::Unauthenticated => error.with_help("check CLOUDFLARE_API_TOKEN and that it has not expired"),
         ErrorKind::PermissionDenied => error.with_help("give the token the permissions that CloudflareConfig names"),

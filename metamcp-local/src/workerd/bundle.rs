@@ -78,8 +78,8 @@ enum Content {
 
 /// Keeps the modules that get files of their own: what a process reads beside its configuration.
 pub(super) fn write_modules(root: &Path, artifact: &Artifact) -> Result<()> {
-    let own = artifact.modules.values().filter(|module| has_own_file(module));
-    own.map(|module| write_module(root, &module.content).map(drop)).collect()
+    let mut own = artifact.modules.values().filter(|module| has_own_file(module));
+    own.try_for_each(|module| write_module(root, &module.content).map(drop))
 }
 
 /// Keeps an artifact under its digest. What is there whole is not written again, what is damaged is.
