@@ -1,5 +1,6 @@
 //! The two ways to run one definition answer alike: the prebuilt runtime with copied bodies, and the exported project
 //! as wrangler bundles it.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has to fail")]
 
 mod live;
 

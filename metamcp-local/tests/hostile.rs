@@ -1,4 +1,5 @@
 //! Hostile text in every string of a definition: it stays text.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has to fail")]
 
 mod live;
 
@@ -8,6 +9,7 @@ use live::project::Project;
 use live::{Client, ERAS, Live, hostile};
 use metamcp_core::{ServerDefinition, SourceTree, generate, validate};
 use oxc_allocator::Allocator;
+use oxc_ast::ast::Statement;
 use oxc_parser::Parser;
 use oxc_span::SourceType;
 use proptest::prelude::*;
@@ -23,9 +25,10 @@ fn check_project(definition: &ServerDefinition) -> Result<SourceTree, TestCaseEr
     prop_assert_eq!(&tree, &generate(&valid).unwrap(), "the same definition gives the same bytes");
     for (path, content) in tree.iter() {
         let content = std::str::from_utf8(content).unwrap();
-        if path.ends_with(".js") {
+        let extension = path.rsplit('.').next();
+        if extension == Some("js") {
             check_script(path, content)?;
-        } else if path.ends_with(".json") || path.ends_with(".jsonc") {
+        } else if matches!(extension, Some("json" | "jsonc")) {
             let parsed = serde_json::from_str::<Value>(content);
             prop_assert!(path == "tsconfig.json" || parsed.is_ok(), "{path}: {parsed:?}");
         }
@@ -39,7 +42,7 @@ fn check_script(path: &str, content: &str) -> Result<(), TestCaseError> {
     let problem = parsed.diagnostics.errors().next();
     prop_assert!(!parsed.panicked && problem.is_none(), "{path}: {problem:?}\n{content}");
     // A body is one function: text that ends it early would show as more statements.
-    let imports_and_exports = parsed.program.body.iter().all(|statement| statement.is_module_declaration());
+    let imports_and_exports = parsed.program.body.iter().all(Statement::is_module_declaration);
     prop_assert!(imports_and_exports, "{path} runs something of its own:\n{content}");
     prop_assert!(!path.starts_with("src/bodies/") || parsed.program.body.len() == 1, "{path}:\n{content}");
     Ok(())
@@ -101,7 +104,7 @@ async fn comes_back_unchanged(live: &Live, texts: &Hostile) -> Result<(), TestCa
         for (index, prompt) in definition.prompts.iter().enumerate() {
             let value = &texts.texts[index % texts.texts.len()];
             let messages = client.prompt(&prompt.name, json!({ "value": value })).await.unwrap();
-            prop_assert_eq!(&messages[0]["content"]["text"], &json!(texts.prompt(prompt, value)));
+            prop_assert_eq!(&messages[0]["content"]["text"], &json!(Hostile::prompt(prompt, value)));
             let completion = client.service.complete_prompt_argument(&prompt.name, "value", "", None).await.unwrap();
             prop_assert_eq!(&completion.values, &prompt.arguments[0].completion);
         }

@@ -199,7 +199,6 @@ async fn a_body_cannot_change_what_every_script_is_built_on() {
     for &(tool, body) in POLLUTING {
         let name = format!("polluting-{}", tool.replace('_', "-"));
         let deployment = live.deploy(definition(&name, 512, [(tool, body)].into_iter())).await;
-        let url = deployment.url.as_str();
         for era in ERAS {
             let client = Client::connect(&deployment.url, era).await;
             let heard = client.failure(tool, json!({})).await;

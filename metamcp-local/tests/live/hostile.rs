@@ -203,7 +203,7 @@ impl Hostile {
     }
 
     /// What a prompt of [`Hostile::definition`] says for a value.
-    pub(crate) fn prompt(&self, prompt: &PromptDefinition, value: &str) -> String {
+    pub(crate) fn prompt(prompt: &PromptDefinition, value: &str) -> String {
         match &prompt.template {
             Some(template) => {
                 let parts: Vec<_> = template.split("{{ value }}").flat_map(|part| part.split("{{value}}")).collect();
