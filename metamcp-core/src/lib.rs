@@ -62,7 +62,7 @@ pub use registry::MockRegistry;
 pub use registry::Registry;
 pub use secrets::Secrets;
 pub use servers::Servers;
-pub use settings::{COMPATIBILITY_DATE, DurableObjectClass, WorkerSettings};
+pub use settings::{COMPATIBILITY_DATE, COMPATIBILITY_FLAGS, DurableObjectClass, WorkerSettings};
 pub use source_tree::{Digest, SourceTree};
 pub use validate::{
     EffectiveLimits, EgressRule, Problem, ResourceAddress, ValidDefinition, ValidPrompt, ValidPromptSource,

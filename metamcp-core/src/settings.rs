@@ -14,6 +14,10 @@ use crate::validate::{EffectiveLimits, EgressRule, ValidDefinition};
 /// release, and from 2026-08-04 on `nodejs_compat` is the default.
 pub const COMPATIBILITY_DATE: &str = "2026-11-01";
 
+/// A body's only way to variables, secrets and bindings is the `env` it is called with: what the runtime keeps for
+/// itself can neither be imported from `cloudflare:workers` nor read from `process.env`.
+pub const COMPATIBILITY_FLAGS: &[&str] = &["disallow_importable_env", "nodejs_compat_do_not_populate_process_env"];
+
 /// Bindings, limits and compatibility of one Worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -79,7 +83,7 @@ impl WorkerSettings {
         Self {
             name: definition.name().clone(),
             compatibility_date: COMPATIBILITY_DATE.to_owned(),
-            compatibility_flags: Vec::new(),
+            compatibility_flags: COMPATIBILITY_FLAGS.iter().map(|flag| (*flag).to_owned()).collect(),
             vars: definition.vars().clone(),
             secrets: definition.secrets().to_vec(),
             bearer_secret: definition.bearer_secret().cloned(),

@@ -1,4 +1,5 @@
 //! The toolchain and the bundle builder, with the real npm and esbuild.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(feature = "bundle")]
 
 use std::path::Path;

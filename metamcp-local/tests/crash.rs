@@ -1,5 +1,6 @@
 //! Programs killed at every step of a deploy, a rollback and a removal: what is left is brought into agreement, and a
 //! deployed server answers again at the same URL.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod crash {
     pub(crate) mod killing;

@@ -1,4 +1,5 @@
 //! The pipeline on the local target: what callers see of deploys, rollbacks, races and failures.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -264,5 +265,24 @@ async fn a_definition_with_mistakes_leaves_nothing_behind() {
     let renamed = deploy_new(&meta, &definition("fixed", "one")).await;
     let error = meta.servers().edit(&renamed.server_id.into(), |_| Ok(definition("other", "one"))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
+    meta.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_sees_nothing_beyond_its_own_environment() {
+    let folder = TempDir::new().unwrap();
+    let meta = open(&folder).await;
+    let mut nosy = definition("nosy", "unused");
+    nosy.vars.insert("UNITS".into(), json!("metric"));
+    nosy.tools[0].examples.clear();
+    nosy.tools[0].implementation = "
+        const names = (value) => Object.keys(value ?? {}).sort();
+        const imported = await import('cloudflare:workers').then((module) => names(module.env), () => []);
+        const { process: global } = globalThis;
+        const { default: builtin } = await import('node:process').catch(() => ({}));
+        return JSON.stringify([names(env), imported, names(global?.env), names(builtin?.env)]);"
+        .into();
+    let deployed = deploy_new(&meta, &nosy).await;
+    assert_eq!(ask(deployed.url.as_str()).await.unwrap(), r#"[["UNITS"],[],[],[]]"#);
     meta.close().await.unwrap();
 }

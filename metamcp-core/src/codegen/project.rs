@@ -102,13 +102,14 @@ fn bindings(settings: &WorkerSettings) -> Map<String, Value> {
             BindingKind::R2 => push(&mut lists, "r2_buckets", json!({ "binding": name, "bucket_name": target })),
             BindingKind::Service => push(&mut lists, "services", json!({ "binding": name, "service": target })),
             BindingKind::Vectorize => push(&mut lists, "vectorize", json!({ "binding": name, "index_name": target })),
-            BindingKind::Queue => {
-                out.insert("queues".into(), json!({ "producers": [{ "binding": name, "queue": target }] }));
-            }
+            BindingKind::Queue => push(&mut lists, "producers", json!({ "binding": name, "queue": target })),
             BindingKind::Ai => drop(out.insert("ai".into(), json!({ "binding": name }))),
             BindingKind::Images => drop(out.insert("images".into(), json!({ "binding": name }))),
             BindingKind::Browser => drop(out.insert("browser".into(), json!({ "binding": name }))),
         }
+    }
+    if let Some(producers) = lists.remove("producers") {
+        out.insert("queues".into(), json!({ "producers": producers }));
     }
     out.extend(lists.into_iter().map(|(key, list)| (key.to_owned(), Value::Array(list))));
     if !settings.durable_objects.is_empty() {
