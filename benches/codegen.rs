@@ -1,5 +1,4 @@
 //! Checking and generating servers of 10, 100 and 1,000 tools.
-#![expect(missing_docs, reason = "criterion's macros make public items")]
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use metamcp_benches::definition;

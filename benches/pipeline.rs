@@ -13,7 +13,7 @@ use metamcp_benches::{definition, median};
 use metamcp_core::{DeployEvent, EventSink, MetaMcp, ServerKey};
 use metamcp_local::LocalConfig;
 use rmcp::RoleClient;
-use rmcp::model::{CallToolRequestParams, ClientConfig, Implementation, ProtocolVersion};
+use rmcp::model::{CallToolRequestParams, ClientCapabilities, ClientConfig, Implementation, ProtocolVersion};
 use rmcp::service::{ClientLifecycleMode, ClientServiceExt, RunningService};
 use rmcp::transport::StreamableHttpClientTransport;
 use serde_json::json;
@@ -75,7 +75,7 @@ async fn first_answer(meta: &MetaMcp, steps: &mut Steps) -> Duration {
 }
 
 async fn connect(url: &str) -> RunningService<RoleClient, ClientConfig> {
-    let config = ClientConfig::new(Default::default(), Implementation::new("metamcp-bench", "1.0.0"));
+    let config = ClientConfig::new(ClientCapabilities::default(), Implementation::new("metamcp-bench", "1.0.0"));
     let lifecycle = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
     let transport = StreamableHttpClientTransport::from_uri(url);
     config.serve_with_lifecycle(transport, lifecycle).await.expect("the server speaks MCP 2026-07-28")

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use rmcp::RoleClient;
-use rmcp::model::{ClientConfig, Implementation, ProtocolVersion};
+use rmcp::model::{ClientCapabilities, ClientConfig, Implementation, ProtocolVersion};
 use rmcp::service::{ClientLifecycleMode, ClientServiceExt, RunningService};
 use rmcp::transport::StreamableHttpClientTransport;
 
@@ -23,6 +23,6 @@ pub async fn connect_2026(url: &str) -> Result<Client, Box<dyn Error>> {
 
 async fn connect(url: &str, lifecycle: ClientLifecycleMode) -> Result<Client, Box<dyn Error>> {
     let transport = StreamableHttpClientTransport::from_uri(url);
-    let client = ClientConfig::new(Default::default(), Implementation::new("metamcp-example", "1.0.0"));
+    let client = ClientConfig::new(ClientCapabilities::default(), Implementation::new("metamcp-example", "1.0.0"));
     Ok(client.serve_with_lifecycle(transport, lifecycle).await?)
 }

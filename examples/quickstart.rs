@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::time::Instant;
 
-use metamcp_core::{MetaMcp, ServerDefinition, ServerKey};
+use metamcp_core::{MetaMcp, ServerDefinition, ServerKey, edit};
 use metamcp_examples::{Client, connect_2025, connect_2026};
 use metamcp_local::LocalConfig;
 use rmcp::model::{CallToolRequestParams, GetPromptRequestParams, ReadResourceRequestParams};
@@ -81,11 +81,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let change = |written: &ServerDefinition| {
         let mut tool = written.tools[0].clone();
         tool.implementation = "return `${parameters.text.split(/[.!?]+/).filter(Boolean).length} sentences`;".into();
-        {
-            let mut w = written.clone();
-            w.tools[0] = tool;
-            Ok(w)
-        }
+        edit::update_tool(written, tool)
     };
     meta.servers().edit(&key, change).await?;
     let second = meta.deployments().deploy(&key).await?;

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::{REMOTE_MCP_AUTHLESS, RUNTIME};
+use super::{RUNTIME, TEMPLATES};
 
 /// Relative paths of all files below `folder`, symbolic links and installed packages left out.
 fn walk(folder: &Path, prefix: &str, found: &mut BTreeSet<String>) {
@@ -32,12 +32,12 @@ fn every_runtime_file_is_embedded() {
 
 #[test]
 fn every_template_file_is_embedded_rendered_or_a_test() {
-    for template in [REMOTE_MCP_AUTHLESS] {
+    for template in TEMPLATES {
         let embedded: BTreeSet<_> = template.files.iter().map(|file| file.path.to_owned()).collect();
         let rendered = ["README.md", "package.json", "wrangler.jsonc", "src/definition.json", "src/bodies.js"];
         let stays = |path: &str| {
             path == "sample.json"
-                || path.ends_with(".hbs")
+                || Path::new(path).extension().is_some_and(|extension| extension == "hbs")
                 || path.starts_with("test/")
                 || path.starts_with("src/bodies/")
                 || path == "worker-configuration.d.ts"

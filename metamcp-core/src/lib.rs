@@ -14,8 +14,12 @@ mod builder;
 pub mod bundle;
 mod canonical;
 mod codegen;
+#[cfg(feature = "contract")]
+#[expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "these functions are tests")]
+pub mod contract;
 mod definition;
 mod deploy;
+pub mod edit;
 mod error;
 mod event;
 pub mod kv_cache;
@@ -35,6 +39,8 @@ mod verify;
 
 pub use artifact::{Artifact, Module, ModuleKind};
 pub use builder::{Builder, Command, CommandOutput, Environment, EnvironmentInfo};
+#[cfg(feature = "mock")]
+pub use builder::{MockBuilder, MockEnvironment};
 pub use codegen::generate;
 pub use definition::{
     Auth, Binding, BindingKind, Limits, Probe, PromptArgument, PromptDefinition, ResourceDefinition, ServerDefinition,
@@ -43,10 +49,16 @@ pub use definition::{
 pub use deploy::{CleanupMode, CleanupOptions, CleanupReport, Deployment, Deployments, ReconcileReport};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{DeployEvent, EventSink};
+#[cfg(feature = "mock")]
+pub use kv_cache::MockKvCache;
 pub use kv_cache::{KvCache, Ttl};
 pub use meta_mcp::{Backends, MetaMcp};
 pub use name::{EnvName, ItemName, NameError, ServerId, ServerKey, ServerName, TemplateKind, VersionId};
+#[cfg(feature = "mock")]
+pub use publisher::MockPublisher;
 pub use publisher::{Endpoint, LogLine, LogOptions, PublishedServer, PublishedVersion, Publisher, ServerRef, Staged};
+#[cfg(feature = "mock")]
+pub use registry::MockRegistry;
 pub use registry::Registry;
 pub use secrets::Secrets;
 pub use servers::Servers;
@@ -54,6 +66,6 @@ pub use settings::{COMPATIBILITY_DATE, DurableObjectClass, WorkerSettings};
 pub use source_tree::{Digest, SourceTree};
 pub use validate::{
     EffectiveLimits, EgressRule, Problem, ResourceAddress, ValidDefinition, ValidPrompt, ValidPromptSource,
-    ValidResource, ValidTool, ValidationErrors, validate,
+    ValidResource, ValidTool, ValidationErrors, definition_schema, validate, validate_json,
 };
 pub use verify::{Depth, Verification, verify};

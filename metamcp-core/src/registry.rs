@@ -39,7 +39,8 @@ pub trait Registry: Debug + Send + Sync + 'static {
     /// [`ErrorKind::AlreadyExists`](crate::ErrorKind::AlreadyExists) if it was to be absent,
     /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) (naming both revisions) if the revision read is no
     /// longer the newest, [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if a revision was expected of a
-    /// server that is not there.
+    /// server that is not there, [`ErrorKind::LimitExceeded`](crate::ErrorKind::LimitExceeded) if one item is larger than the
+    /// database takes (1.5 MB in SQL).
     async fn put_server(&self, definition: &ValidDefinition, expect: Expect) -> Result<ServerRecord>;
 
     /// A server by id or name; [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is none.
@@ -48,14 +49,16 @@ pub trait Registry: Debug + Send + Sync + 'static {
     /// Id and newest revision of a server: the cheap read that validates a cached record.
     async fn get_revision(&self, key: &ServerKey) -> Result<(ServerId, Revision)>;
 
-    /// Servers in order of names, page by page, without their definitions.
+    /// Servers in order of names, page by page, without their definitions;
+    /// [`ErrorKind::LimitExceeded`](crate::ErrorKind::LimitExceeded) for a page out of bounds.
     async fn list_servers(&self, options: &ListOptions) -> Result<Page<ServerSummary>>;
 
     /// Removes a server with all that belongs to it except audit entries;
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is none.
     async fn remove_server(&self, id: ServerId) -> Result<()>;
 
-    /// Records a version with its snapshot. Idempotent by server and version.
+    /// Records a version with its snapshot. Idempotent by server and version;
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for an unknown server.
     async fn put_version(&self, version: &VersionRecord) -> Result<()>;
 
     /// Versions of a server, newest first; empty if the server is unknown.
@@ -69,7 +72,8 @@ pub trait Registry: Debug + Send + Sync + 'static {
 
     /// Writes a deployment's step, before the step is taken. Refused with
     /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) unless `lease` is still held: its fencing number is
-    /// the newest for the lease's name, and its time is not over.
+    /// the newest for the lease's name, and its time is not over;
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for an unknown server. Idempotent by id.
     async fn put_deployment(&self, deployment: &DeploymentRecord, lease: &Lease) -> Result<()>;
 
     /// Writes a deployment's last step together with what is live now, under the same rule as
@@ -89,6 +93,8 @@ pub trait Registry: Debug + Send + Sync + 'static {
 
     /// Takes a named lease for `ttl`. [`ErrorKind::Conflict`](crate::ErrorKind::Conflict), naming the holder, while
     /// somebody holds it. Each acquisition has a higher fencing number than all before it.
+    /// [`ErrorKind::LimitExceeded`](crate::ErrorKind::LimitExceeded) for a `ttl` over a day, or a name or holder that is empty or
+    /// longer than 512 bytes. A `ttl` of zero is over at once.
     async fn acquire_lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<Lease>;
 
     /// Extends a lease that is still held; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if it is not.
@@ -98,7 +104,8 @@ pub trait Registry: Debug + Send + Sync + 'static {
     async fn release_lease(&self, lease: &Lease) -> Result<()>;
 
     /// Writes an external MCP server's connection. Idempotent by id;
-    /// [`ErrorKind::AlreadyExists`](crate::ErrorKind::AlreadyExists) if the name belongs to another id.
+    /// [`ErrorKind::AlreadyExists`](crate::ErrorKind::AlreadyExists) if the name belongs to another id,
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for an unknown server.
     async fn put_connection(&self, connection: &ClientConnection) -> Result<()>;
 
     /// Connections of a server, in order of names.
@@ -107,7 +114,8 @@ pub trait Registry: Debug + Send + Sync + 'static {
     /// Removes a connection; an absent one succeeds.
     async fn remove_connection(&self, connection_id: uuid::Uuid) -> Result<()>;
 
-    /// Writes an API key's hash and rights. Idempotent by id.
+    /// Writes an API key's hash and rights. Idempotent by id;
+    /// [`ErrorKind::AlreadyExists`](crate::ErrorKind::AlreadyExists) if the hash belongs to another id.
     async fn put_api_key(&self, key: &ApiKeyRecord) -> Result<()>;
 
     /// The key with this hash, revoked and expired ones included; `None` if there is none.

@@ -11,11 +11,17 @@ mod problems;
 mod prompt;
 mod resource;
 mod schema;
+mod shape;
 mod text;
 mod tool;
 mod valid;
 
+use std::panic::resume_unwind;
+use std::thread::{self, ScopedJoinHandle};
+
 pub use errors::{Problem, ValidationErrors};
+pub(crate) use problems::nearest;
+pub use shape::{definition_schema, validate_json};
 pub use valid::{
     EffectiveLimits, EgressRule, ResourceAddress, ValidDefinition, ValidPrompt, ValidPromptSource, ValidResource,
     ValidTool,
@@ -54,17 +60,43 @@ const DEFINITION_BYTES: usize = 8 * 1024 * 1024;
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 pub fn validate(definition: &ServerDefinition) -> Result<ValidDefinition, ValidationErrors> {
-    let mut problems = Problems::default();
     let canonical = canonical_json(definition);
-    let checked = if canonical.len() <= DEFINITION_BYTES {
-        check(definition, Digest::of(canonical), &mut problems)
-    } else {
+    if canonical.len() > DEFINITION_BYTES {
         // Nothing else is looked at: the bound is there to bound the work.
         let message = format!("is {} bytes of JSON; at most {DEFINITION_BYTES} are allowed", canonical.len());
-        problems.add(&Path::root(), message);
-        None
-    };
-    problems.finish(checked)
+        return Problems::only(&Path::root(), message);
+    }
+    let digest = Digest::of(canonical);
+    on_own_stack(definition, || {
+        let mut problems = Problems::default();
+        let checked = check(definition, digest, &mut problems);
+        problems.finish(checked)
+    })
+}
+
+/// Runs `check` with a stack that is deep enough for the bodies: the parser recurses, and a hostile body that
+/// nests deeply would take the whole process down.
+fn on_own_stack<T: Send>(
+    definition: &ServerDefinition,
+    check: impl FnOnce() -> Result<T, ValidationErrors> + Send,
+) -> Result<T, ValidationErrors> {
+    let stack_bytes = bodies(definition).map(javascript::stack_bytes).max().unwrap_or(javascript::STACK_BYTES);
+    let builder = thread::Builder::new().name("metamcp-validate".to_owned()).stack_size(stack_bytes);
+    thread::scope(|scope| match builder.spawn_scoped(scope, check).map(ScopedJoinHandle::join) {
+        Ok(Ok(checked)) => checked,
+        Ok(Err(panic)) => resume_unwind(panic),
+        Err(error) => Problems::only(
+            &Path::root(),
+            format!("cannot be checked, since no thread with a stack of {stack_bytes} bytes could start: {error}"),
+        ),
+    })
+}
+
+/// Every function body of a definition.
+fn bodies(definition: &ServerDefinition) -> impl Iterator<Item = &str> {
+    let tools = definition.tools.iter().map(|tool| tool.implementation.as_str());
+    let resources = definition.resources.iter().map(|resource| resource.implementation.as_str());
+    tools.chain(resources).chain(definition.prompts.iter().filter_map(|prompt| prompt.implementation.as_deref()))
 }
 
 /// Every field in the order of the definition, so that the problems come in that order too.

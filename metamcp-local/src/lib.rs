@@ -7,13 +7,15 @@
 
 mod config;
 mod gateway;
+mod kv;
 mod open;
 mod owner;
 mod sqlite;
 mod workerd;
 
 pub use config::{Isolation, LocalConfig, ServiceWorker};
-pub use open::open;
+pub use kv::SqliteKvCache;
+pub use open::{backends, open};
 pub use owner::DataDirectory;
 pub use sqlite::{SqliteExecutor, SqliteRegistry};
 pub use workerd::{WorkerdConfig, WorkerdPublisher};

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use metamcp_core::bundle::{BundleBuilder, Toolchain};
-use metamcp_core::memory::MemoryKvCache;
 use metamcp_core::{Backends, MetaMcp, Result};
 
 use crate::config::LocalConfig;
+use crate::kv::SqliteKvCache;
 use crate::owner::DataDirectory;
 use crate::sqlite::{SqliteExecutor, SqliteRegistry};
 use crate::workerd::{WorkerdConfig, WorkerdPublisher};
@@ -19,22 +19,29 @@ use crate::workerd::{WorkerdConfig, WorkerdPublisher};
 /// [`ErrorKind::Conflict`](metamcp_core::ErrorKind::Conflict) names the program that owns the directory already;
 /// [`ErrorKind::ConfigInvalid`](metamcp_core::ErrorKind::ConfigInvalid) says what the machine lacks.
 pub async fn open(config: LocalConfig) -> Result<MetaMcp> {
-    let directory = Arc::new(DataDirectory::open(&config.data_dir)?);
-    let toolchain = Toolchain::install(&config.toolchain_folder()?).await?;
-    let registry = SqliteRegistry::open(SqliteExecutor::open(directory.path().join("registry.db")).await?).await?;
-    // This process owns the directory, so whoever held a lease in it is gone.
-    registry.expire_leases().await?;
-    let workerd = toolchain.workerd();
-    let publisher = WorkerdPublisher::open(WorkerdConfig { workerd, directory, local: config }).await?;
-    let meta = MetaMcp::new(Backends {
-        registry: Arc::new(registry),
-        cache: Arc::new(MemoryKvCache::new()),
-        builder: Arc::new(BundleBuilder::new(toolchain)),
-        publisher,
-    });
+    let meta = MetaMcp::new(backends(config).await?);
     let report = meta.deployments().reconcile().await?;
     for (server, reason) in &report.pending {
         tracing::warn!(%server, reason, "registry and target still differ");
     }
     Ok(meta)
+}
+
+/// The four backends of the local target, for a caller who wraps or replaces one of them. [`open`] also
+/// reconciles, which is then the caller's business.
+pub async fn backends(config: LocalConfig) -> Result<Backends> {
+    let directory = Arc::new(DataDirectory::open(&config.data_dir)?);
+    let toolchain = Toolchain::install(&config.toolchain_folder()?).await?;
+    let cache = SqliteKvCache::open(directory.path().join("cache.db")).await?;
+    let registry = SqliteRegistry::open(SqliteExecutor::open(directory.path().join("registry.db")).await?).await?;
+    // This process owns the directory, so whoever held a lease in it is gone.
+    registry.expire_leases().await?;
+    let workerd = toolchain.workerd();
+    let publisher = WorkerdPublisher::open(WorkerdConfig { workerd, directory, local: config }).await?;
+    Ok(Backends {
+        registry: Arc::new(registry),
+        cache: Arc::new(cache),
+        builder: Arc::new(BundleBuilder::new(toolchain)),
+        publisher,
+    })
 }

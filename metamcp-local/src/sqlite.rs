@@ -14,7 +14,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior, params_from_iter};
 
 pub(crate) use file::open_private;
 
-/// The registry in a `SQLite` file.
+/// The registry in a SQLite file.
 pub type SqliteRegistry = SqlRegistry<SqliteExecutor>;
 
 /// How long a statement waits for another program's transaction.
@@ -22,7 +22,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Prepared statements kept; the registry has fewer than a hundred.
 const CACHED_STATEMENTS: usize = 128;
 
-/// Runs SQL on one `SQLite` file, which only its owner can read (mode 0600).
+/// Runs SQL on one SQLite file, which only its owner can read (mode 0600).
 ///
 /// One connection, used in turn, in WAL mode: a batch is on disk before it is acknowledged, as far as a killed
 /// program goes. With `synchronous=NORMAL` a power cut may take the last acknowledged batches back, never half
@@ -106,7 +106,7 @@ fn value(value: ValueRef<'_>) -> rusqlite::Result<SqlValue> {
     })
 }
 
-/// What `SQLite` said, as an error a caller can decide by.
+/// What SQLite said, as an error a caller can decide by.
 pub(crate) fn database_error(error: &rusqlite::Error) -> Error {
     let kind = match error.sqlite_error_code() {
         Some(

@@ -47,7 +47,7 @@ pub(crate) use self::files::{read_json, storage_error, write_json};
 pub(crate) use self::health::INTERNAL_HOST;
 pub(crate) use self::server::{Call, Server};
 pub(crate) use self::servers::Servers;
-pub(crate) use self::upstream::{Connection, connect};
+pub(crate) use self::upstream::{Connection, SendError};
 
 /// How long a preview runs that is neither activated nor discarded, at least.
 const PREVIEW_AGE: Duration = Duration::from_secs(600);
@@ -139,7 +139,8 @@ impl Publisher for WorkerdPublisher {
     async fn stage(&self, server: &ServerRef, artifact: &Artifact) -> Result<Staged> {
         config::check_supported(&artifact.settings, &self.launcher.config.service_workers)?;
         let known = self.servers.get(server).is_some();
-        let staged = match self.server(server)?.stage(artifact).await {
+        let found = self.server(server)?;
+        let staged = match found.stage(artifact).await {
             Ok(running) => running,
             Err(error) => {
                 if !known {
@@ -150,13 +151,14 @@ impl Publisher for WorkerdPublisher {
         };
         let url = parse_url(&format!("http://{INTERNAL_HOST}/mcp"))?;
         let preview = Endpoint::unix(staged.process.socket().to_owned(), url);
+        let preview = found.endpoint(preview, &staged.version).await?;
         Ok(Staged { version: staged.version.clone(), preview: Some(preview) })
     }
 
     async fn activate(&self, server: &ServerRef, version: &VersionId) -> Result<Endpoint> {
         let found = self.servers.get(server).ok_or_else(|| unknown_version(version).with_operation("activate"))?;
         found.activate(version).await.map_err(|error| error.with_operation("activate"))?;
-        Ok(Endpoint::new(self.url(&server.name)?))
+        found.endpoint(Endpoint::new(self.url(&server.name)?), version).await
     }
 
     async fn discard(&self, server: &ServerRef, version: &VersionId) -> Result<()> {
@@ -179,11 +181,12 @@ impl Publisher for WorkerdPublisher {
     }
 
     async fn endpoint(&self, server: &ServerRef) -> Result<Endpoint> {
-        if self.servers.get(server).and_then(|found| found.active()).is_none() {
+        let found = self.servers.get(server);
+        let Some((found, active)) = found.and_then(|found| found.active().map(|active| (found, active))) else {
             let error = Error::new(ErrorKind::NotFound, format!("server {} has no live version", server.name));
             return Err(error.with_help("deploy it first"));
-        }
-        Ok(Endpoint::new(self.url(&server.name)?))
+        };
+        found.endpoint(Endpoint::new(self.url(&server.name)?), &active).await
     }
 
     async fn logs(&self, server: &ServerRef, options: LogOptions) -> Result<Vec<LogLine>> {

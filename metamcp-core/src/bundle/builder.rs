@@ -1,7 +1,7 @@
 //! [`BundleBuilder`]: bundles the runtime once, then builds servers by copying.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -22,9 +22,12 @@ use crate::{Digest, Error, ErrorKind, Result};
 /// The bundled runtime's name among the modules; the others keep theirs, relative to `src/`.
 const MAIN_MODULE: &str = "runtime.js";
 /// Not `workerd`: under that condition the SDK builds the schemas of every revision while it loads, since Cloudflare
-/// does not bill that time. Here somebody waits for it: a start takes a quarter less without, and the first call
+/// does not bill that time. Here somebody waits for it: a start takes a fifth less without, and the first call
 /// builds what it needs.
 const CONDITIONS: &str = "--conditions=worker,browser";
+/// Scratch folders below the toolchain's; one that is older than this was left by a killed program.
+const SCRATCH_PREFIX: &str = "bundle-";
+const SCRATCH_AGE: Duration = Duration::from_secs(600);
 /// esbuild needs 0.1 to 0.3 s for the whole SDK.
 const BUNDLE_LIMIT: Duration = Duration::from_secs(60);
 
@@ -64,8 +67,9 @@ impl BundleBuilder {
     /// Bundles in a scratch folder below the toolchain's, where the SDK is found, and moves the result to `path`:
     /// a reader sees a whole file or none.
     async fn bundle(&self, files: &[(&str, &Bytes)], path: &Path) -> Result<Vec<u8>> {
+        remove_stale_scratch(self.toolchain.folder()).await;
         let scratch = tempfile::Builder::new()
-            .prefix("bundle-")
+            .prefix(SCRATCH_PREFIX)
             .tempdir_in(self.toolchain.folder())
             .map_err(|error| failed("cannot create a scratch folder", error))?;
         for (name, content) in files {
@@ -81,7 +85,7 @@ impl BundleBuilder {
         Ok(bytes)
     }
 
-    async fn esbuild(&self, entry: &Path, output: &PathBuf) -> Result<()> {
+    async fn esbuild(&self, entry: &Path, output: &Path) -> Result<()> {
         let esbuild = Command::new(self.toolchain.esbuild())
             .arg(entry)
             .arg(format!("--outfile={}", output.display()))
@@ -129,6 +133,19 @@ impl Builder for BundleBuilder {
     /// `None`: copying costs less than reading a cache.
     fn fingerprint(&self) -> Option<String> {
         None
+    }
+}
+
+/// Removes what killed programs left; whatever fails is tried again before the next bundling.
+async fn remove_stale_scratch(folder: &Path) {
+    let Ok(mut entries) = tokio::fs::read_dir(folder).await else { return };
+    while let Ok(Some(entry)) = entries.next_entry().await {
+        let ours = entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX);
+        let age = async { entry.metadata().await.ok()?.modified().ok()?.elapsed().ok() };
+        if ours && age.await.is_some_and(|age| age > SCRATCH_AGE) {
+            let removed = tokio::fs::remove_dir_all(entry.path()).await;
+            tracing::debug!(folder = %entry.path().display(), ?removed, "removed a stale scratch folder");
+        }
     }
 }
 

@@ -18,7 +18,8 @@ pub(super) struct Body<'a> {
     /// Name of the module, without folder and extension.
     #[serde(skip)]
     pub(super) module: String,
-    body_type: &'static str,
+    #[serde(rename = "body_type")]
+    function_type: &'static str,
     parameters: &'static str,
     first_body_line: u32,
     #[serde(rename = "body")]
@@ -72,13 +73,13 @@ enum Kind {
 
 impl<'a> Body<'a> {
     fn new(kind: Kind, identity: &str, name: &str, text: &'a str) -> Self {
-        let (body_type, parameters) = match kind {
+        let (function_type, parameters) = match kind {
             Kind::Tool => ("ToolBody", "parameters, env, ctx"),
             Kind::Resource => ("ResourceBody", "uri, variables, env, ctx"),
             Kind::Prompt => ("PromptBody", "parameters, env, ctx"),
         };
         let module = module_name(kind, identity, name);
-        Self { module, body_type, parameters, first_body_line: FIRST_BODY_LINE, text }
+        Self { module, function_type, parameters, first_body_line: FIRST_BODY_LINE, text }
     }
 }
 

@@ -226,3 +226,25 @@ impl Publisher for MemoryPublisher {
             .unwrap_or_default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::ServerId;
+
+    #[tokio::test]
+    async fn a_failure_is_forced_once() {
+        let publisher = MemoryPublisher::new();
+        let server = ServerRef { id: ServerId::random(), name: "weather".parse().unwrap() };
+        publisher.fail_next("unpublish", Error::new(ErrorKind::Unavailable, "down"));
+        assert_eq!(publisher.unpublish(&server).await.unwrap_err().kind(), ErrorKind::Unavailable);
+        publisher.unpublish(&server).await.unwrap();
+    }
+
+    #[test]
+    fn endpoints_stand_below_the_base_url() {
+        let publisher = MemoryPublisher::answering_at(&"http://127.0.0.1:1/base/".parse().unwrap());
+        let endpoint = publisher.endpoint_below("weather").unwrap();
+        assert_eq!(endpoint.url.as_str(), "http://127.0.0.1:1/base/weather/mcp");
+    }
+}

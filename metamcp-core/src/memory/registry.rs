@@ -166,8 +166,10 @@ impl Registry for MemoryRegistry {
     async fn put_version(&self, version: &VersionRecord) -> Result<()> {
         let mut state = lock(&self.state);
         state.find(&version.server_id.into())?;
-        state.versions.retain(|present| !same_version(present, version.server_id, &version.version));
-        state.versions.push(version.clone());
+        match state.versions.iter_mut().find(|present| same_version(present, version.server_id, &version.version)) {
+            Some(present) => present.clone_from(version),
+            None => state.versions.push(version.clone()),
+        }
         Ok(())
     }
 

@@ -68,6 +68,13 @@ impl Problems {
         text.parse().map_err(|error: T::Err| self.add(path, error.to_string())).ok()
     }
 
+    /// The answer where a single problem keeps everything else from being looked at.
+    pub(super) fn only<T>(path: &Path, message: String) -> Result<T, ValidationErrors> {
+        let mut problems = Self::default();
+        problems.add(path, message);
+        problems.finish(None)
+    }
+
     /// Adds the problems of a part that was looked at earlier than its place.
     pub(super) fn append(&mut self, mut other: Self) {
         self.0.append(&mut other.0);

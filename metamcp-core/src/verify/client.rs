@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use rmcp::model::{ClientConfig, Prompt, ProtocolVersion, Resource, ResourceTemplate, Tool};
+use rmcp::model::{ClientCapabilities, ClientConfig, Prompt, ProtocolVersion, Resource, ResourceTemplate, Tool};
 use rmcp::service::{ClientLifecycleMode, ClientServiceExt, Peer, RunningService, ServiceError};
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::transport::{StreamableHttpClientTransport, UnixSocketHttpClient};
@@ -44,16 +44,13 @@ impl McpClient {
         };
         let config = config(endpoint)?;
         let url = endpoint.url.to_string();
-        let service = match &endpoint.socket {
-            Some(socket) => {
-                let client = UnixSocketHttpClient::new(&socket.to_string_lossy(), &url);
-                let transport = StreamableHttpClientTransport::with_client(client, config);
-                info().serve_with_lifecycle(transport, lifecycle).await
-            }
-            None => {
-                let transport = StreamableHttpClientTransport::with_client(HTTP.clone(), config);
-                info().serve_with_lifecycle(transport, lifecycle).await
-            }
+        let service = if let Some(socket) = &endpoint.socket {
+            let client = UnixSocketHttpClient::new(&socket.to_string_lossy(), &url);
+            let transport = StreamableHttpClientTransport::with_client(client, config);
+            info().serve_with_lifecycle(transport, lifecycle).await
+        } else {
+            let transport = StreamableHttpClientTransport::with_client(HTTP.clone(), config);
+            info().serve_with_lifecycle(transport, lifecycle).await
         };
         let service = service.map_err(|error| {
             let challenged = error.auth_challenge().is_some();
@@ -107,7 +104,7 @@ impl McpClient {
 }
 
 fn info() -> ClientConfig {
-    ClientConfig::new(Default::default(), Implementation::new("metamcp", env!("CARGO_PKG_VERSION")))
+    ClientConfig::new(ClientCapabilities::default(), Implementation::new("metamcp", env!("CARGO_PKG_VERSION")))
 }
 
 fn config(endpoint: &Endpoint) -> Result<StreamableHttpClientTransportConfig> {

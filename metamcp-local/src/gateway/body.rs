@@ -63,8 +63,9 @@ impl Body for PassingBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if self.exchange.is_none() {
-            return self.poll_farewell(context);
+        match &mut self.exchange {
+            Some(exchange) => exchange.connection.drive(context),
+            None => return self.poll_farewell(context),
         }
         match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
             None => {

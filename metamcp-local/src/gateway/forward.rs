@@ -12,12 +12,15 @@ use tokio::time::timeout;
 
 use super::body::{Exchange, PassingBody, ReplyBody};
 use super::reply;
-use crate::workerd::{Call, Connection, Server, connect};
+use crate::workerd::{Call, Connection, SendError, Server};
 
 /// Largest request body: the same as in the TypeScript and Rust SDKs.
 const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
 /// How long a client may take to send a request's body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much of a body that is too large is read, and for how long.
+const MAX_DRAINED_BYTES: usize = 64 * 1024 * 1024;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Processes tried for a call that none of them has seen.
 const ATTEMPTS: usize = 3;
 /// Headers that belong to one connection (RFC 9110, section 7.6.1).
@@ -59,6 +62,7 @@ pub(super) async fn forward(
     reply::failed(&reply::request_id(&body), "the server's process ends as soon as it is started; read its log")
 }
 
+#[expect(clippy::large_enum_variant, reason = "one for each call, and a box would be an allocation on the hot path")]
 enum Outcome {
     Answered(Response<ReplyBody>),
     /// Nothing of it reached the process, which is gone: another one may take it.
@@ -76,20 +80,18 @@ async fn exchange(call: Call, mut message: Request<Full<Bytes>>, body: &Bytes) -
                 return Outcome::Answered(reply::failed(&reply::request_id(body), &problem));
             }
         };
-        match connection.try_send_request(message).await {
+        match connection.send(message).await {
             Ok(response) => return Outcome::Answered(passing(response, call, connection, body)),
-            Err(mut error) => match error.take_message() {
-                // A kept connection was closed in the meantime.
-                Some(unsent) if !is_fresh => message = unsent,
-                Some(unsent) => {
-                    call.ended_soon().await;
-                    return Outcome::NotSent(unsent);
-                }
-                None => {
-                    let problem = call.failure().await;
-                    return Outcome::Answered(reply::failed(&reply::request_id(body), &problem));
-                }
-            },
+            // A kept connection was closed in the meantime.
+            Err(SendError::NotSent(unsent)) if !is_fresh => message = unsent,
+            Err(SendError::NotSent(unsent)) => {
+                call.ended_soon().await;
+                return Outcome::NotSent(unsent);
+            }
+            Err(SendError::Broken) => {
+                let problem = call.failure().await;
+                return Outcome::Answered(reply::failed(&reply::request_id(body), &problem));
+            }
         }
     }
 }
@@ -98,11 +100,11 @@ async fn exchange(call: Call, mut message: Request<Full<Bytes>>, body: &Bytes) -
 async fn ready_connection(call: &Call) -> Result<(Connection, bool), Box<dyn std::error::Error + Send + Sync>> {
     let process = &call.running.process;
     while let Some(mut connection) = process.connections().take() {
-        if connection.ready().await.is_ok() {
+        if connection.is_ready().await {
             return Ok((connection, false));
         }
     }
-    Ok((connect(process.socket()).await?, true))
+    Ok((Connection::open(process.socket()).await?, true))
 }
 
 fn passing(response: Response<Incoming>, call: Call, connection: Connection, body: &Bytes) -> Response<ReplyBody> {
@@ -115,23 +117,30 @@ fn passing(response: Response<Incoming>, call: Call, connection: Connection, bod
 }
 
 /// The whole body: it has to be known for the tool's timeout, and to be sent again to another process.
-async fn read_body(body: Incoming) -> Result<Bytes, Response<ReplyBody>> {
-    let too_large = || {
-        let problem = format!("the request is larger than {MAX_REQUEST_BYTES} bytes");
-        reply::refused(StatusCode::PAYLOAD_TOO_LARGE, &problem)
-    };
+async fn read_body(mut body: Incoming) -> Result<Bytes, Response<ReplyBody>> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
     if body.size_hint().lower() > MAX_REQUEST_BYTES as u64 {
-        return Err(too_large());
+        return Err(too_large(body).await);
     }
-    match timeout(BODY_TIMEOUT, Limited::new(body, MAX_REQUEST_BYTES).collect()).await {
+    match timeout(BODY_TIMEOUT, Limited::new(&mut body, MAX_REQUEST_BYTES).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large(body).await),
         Ok(Err(error)) => Err(reply::refused(StatusCode::BAD_REQUEST, &format!("the request ended early: {error}"))),
         Err(_) => Err(reply::refused(StatusCode::REQUEST_TIMEOUT, "the request's body did not arrive in time")),
     }
+}
+
+/// The refusal of a body, most of which is read first: a client that is still sending would find its connection
+/// closed, and never see the answer.
+async fn too_large(body: Incoming) -> Response<ReplyBody> {
+    let mut rest = Limited::new(body, MAX_DRAINED_BYTES);
+    let drained = timeout(DRAIN_TIMEOUT, async { while let Some(Ok(_)) = rest.frame().await {} }).await;
+    if drained.is_err() {
+        tracing::debug!("a client was still sending a request that is too large");
+    }
+    reply::refused(StatusCode::PAYLOAD_TOO_LARGE, &format!("the request is larger than {MAX_REQUEST_BYTES} bytes"))
 }
 
 /// The path within the server, with the query.

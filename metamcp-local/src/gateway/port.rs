@@ -51,7 +51,9 @@ fn holder(port: u16) -> Option<String> {
             .filter_map(|entry| std::fs::read_link(entry.path()).ok())
             .any(|link| link.as_os_str() == socket.as_str())
     };
-    let process = std::fs::read_dir("/proc").ok()?.flatten().find(holds)?;
+    let is_process =
+        |entry: &std::fs::DirEntry| entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok());
+    let process = std::fs::read_dir("/proc").ok()?.flatten().find(|entry| is_process(entry) && holds(entry))?;
     let program = std::fs::read_to_string(process.path().join("comm")).ok()?;
     Some(format!("{} (process {})", program.trim(), process.file_name().to_string_lossy()))
 }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::database_error;
 
-/// Opens the file in WAL mode, creating it with mode 0600; `SQLite` gives its side files the same mode.
+/// Opens the file in WAL mode, creating it with mode 0600; SQLite gives its side files the same mode.
 pub(crate) fn open_private(path: &Path, busy_timeout: Duration) -> Result<Connection> {
     make_private(path).map_err(|source| {
         Error::new(ErrorKind::ConfigInvalid, format!("cannot open the database {}", path.display()))
@@ -40,7 +40,7 @@ fn make_private(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// `SQLite` does not wait for its busy timeout when two programs switch a new file to WAL at once.
+/// SQLite does not wait for its busy timeout when two programs switch a new file to WAL at once.
 fn switch_to_wal(connection: &Connection, limit: Duration) -> rusqlite::Result<()> {
     let begun = Instant::now();
     loop {

@@ -78,16 +78,12 @@ enum Content {
 
 /// Keeps the modules that get files of their own: what a process reads beside its configuration.
 pub(super) fn write_modules(root: &Path, artifact: &Artifact) -> Result<()> {
-    let own = artifact.modules.values().filter(|module| has_own_file(module));
-    own.map(|module| write_module(root, &module.content).map(drop)).collect()
+    let mut own = artifact.modules.values().filter(|module| has_own_file(module));
+    own.try_for_each(|module| write_module(root, &module.content).map(drop))
 }
 
-/// Keeps an artifact under its digest. What is there already is not written again.
+/// Keeps an artifact under its digest. What is there whole is not written again, what is damaged is.
 pub(super) fn write(root: &Path, digest: Digest, artifact: &Artifact) -> Result<()> {
-    let path = bundle_path(root, &digest);
-    if path.exists() {
-        return Ok(());
-    }
     let mut modules = BTreeMap::new();
     for (name, module) in &artifact.modules {
         let content = match std::str::from_utf8(&module.content) {
@@ -97,7 +93,10 @@ pub(super) fn write(root: &Path, digest: Digest, artifact: &Artifact) -> Result<
         modules.insert(name.clone(), KeptModule { kind: module.kind, content });
     }
     let file = BundleFile { main_module: artifact.main_module.clone(), settings: artifact.settings.clone(), modules };
-    files::write_json(&path, &file)
+    let path = bundle_path(root, &digest);
+    let text = serde_json::to_vec(&file)
+        .map_err(|error| Error::new(ErrorKind::Unexpected, "an artifact does not serialize").with_source(error))?;
+    files::write_if_different(&path, &text)
 }
 
 /// An artifact by its digest; a damaged one is an error that says so.
@@ -157,10 +156,7 @@ fn has_own_file(module: &Module) -> bool {
 
 fn write_module(root: &Path, content: &[u8]) -> Result<Digest> {
     let digest = Digest::of(content);
-    let path = module_path(root, &digest);
-    if !path.exists() {
-        files::write(&path, content)?;
-    }
+    files::write_if_different(&module_path(root, &digest), content)?;
     Ok(digest)
 }
 

@@ -211,3 +211,98 @@ fn utf8(path: &Path) -> Result<&str> {
             .with_help("choose a data directory with a plain name")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use metamcp_core::DurableObjectClass;
+    use serde_json::json;
+
+    use super::*;
+
+    fn settings() -> WorkerSettings {
+        serde_json::from_value(json!({
+            "name": "weather",
+            "compatibilityDate": "2026-11-01",
+            "vars": { "UNITS": "metric \"SI\"", "LIMITS": { "days": 7 } },
+            "secrets": ["API_TOKEN", "UNSET"],
+            "bindings": {
+                "IMAGES": { "type": "images", "target": "pictures" },
+                "MODEL": { "type": "ai", "optional": true }
+            },
+            "egress": [{ "host": "api.example.com" }, { "hostsBelow": "example.org" }, { "block": { "address": "10.1.0.0", "prefix": 16 } }],
+            "limits": { "timeoutMs": 30000, "memoryMb": 256, "concurrency": 64, "responseBytes": 4_194_304 }
+        }))
+        .unwrap()
+    }
+
+    fn rendered(settings: &WorkerSettings) -> String {
+        let module = |source: &str| Module { kind: ModuleKind::EsModule, content: source.to_owned().into() };
+        let (index, runtime) = (module("export default {};\n"), PathBuf::from("/data/modules/1a2b"));
+        let modules = BTreeMap::from([
+            ("bodies/add.js".to_owned(), ModuleSource::Inline(&index)),
+            ("index.js".to_owned(), ModuleSource::File(ModuleKind::EsModule, &runtime)),
+        ]);
+        let text = render(&WorkerConfig {
+            settings,
+            main_module: "index.js",
+            modules: &modules,
+            secrets: &["API_TOKEN".to_owned()],
+            hosts: &["localhost".to_owned()],
+            socket: Path::new("/run/1a2b/s"),
+            unique_key: "4f5e",
+            storage: Path::new("/data/state"),
+            overrides: &BTreeMap::from([("api.example.com".to_owned(), SocketAddr::from(([127, 0, 0, 1], 9)))]),
+            service_workers: &BTreeMap::from([(
+                "pictures".to_owned(),
+                ServiceWorker::from_source("export default {};"),
+            )]),
+        });
+        // The gate's source is not this snapshot's subject.
+        let gate = super::text(include_str!("egress.js"));
+        text.unwrap().replace(&gate, "\"…\"")
+    }
+
+    #[test]
+    fn a_configuration_holds_what_the_settings_say_and_no_secret() {
+        insta::assert_snapshot!(rendered(&settings()), @r##"
+        using Workerd = import "/workerd/workerd.capnp";
+        const config :Workerd.Config = (
+          v8Flags = ["--max-old-space-size=256"],
+          services = [
+            (name = "main", worker = (modules = [(name = "index.js", esModule = embed "/data/modules/1a2b"), (name = "bodies/add.js", esModule = "export default {};\n")], compatibilityDate = "2026-11-01", compatibilityFlags = [], globalOutbound = "egress", bindings = [(name = "LIMITS", json = "{\"days\":7}"), (name = "UNITS", text = "metric \"SI\""), (name = "API_TOKEN", fromEnvironment = "METAMCP_SECRET_API_TOKEN"), (name = "METAMCP_HOSTS", text = "[\"localhost\"]"), (name = "METAMCP_STATE_KEY", fromEnvironment = "METAMCP_STATE_KEY"), (name = "IMAGES", service = "service-pictures")])),
+            (name = "service-pictures", worker = (modules = [(name = "index.js", esModule = "export default {};")], compatibilityDate = "2026-11-01", globalOutbound = "egress")),
+            (name = "egress", worker = (modules = [(name = "egress.js", esModule = "…")], compatibilityDate = "2026-11-01", globalOutbound = "egress-blocks", bindings = [(name = "RULES", json = "{\"hosts\":[\"api.example.com\"],\"below\":[\"example.org\"],\"blocks\":[{\"bytes\":[10,1,0,0],\"prefix\":16}]}"), (name = "OVERRIDES", json = "{\"api.example.com\":\"OVERRIDE_0\"}"), (name = "PUBLIC", service = "egress-public"), (name = "BLOCKS", service = "egress-blocks"), (name = "OVERRIDE_0", service = "egress-override_0")])),
+            (name = "egress-public", network = (allow = ["public"], deny = ["::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"], tlsOptions = (trustBrowserCas = true))),
+            (name = "egress-blocks", network = (allow = ["10.1.0.0/16"], deny = [], tlsOptions = (trustBrowserCas = true))),
+            (name = "egress-override_0", external = (address = "127.0.0.1:9", http = ()))
+          ],
+          sockets = [(name = "http", address = "unix:/run/1a2b/s", http = (), service = "main")],
+        );
+        "##);
+    }
+
+    #[test]
+    fn durable_objects_are_kept_on_disk_under_the_servers_own_key() {
+        let class = DurableObjectClass { binding: "COUNTER".to_owned(), class_name: "Counter".to_owned() };
+        let text = rendered(&WorkerSettings { durable_objects: vec![class], ..settings() });
+        for part in [
+            r#"(name = "COUNTER", durableObjectNamespace = "Counter")"#,
+            r#"durableObjectNamespaces = [(className = "Counter", uniqueKey = "4f5e-Counter", enableSql = true)]"#,
+            r#"durableObjectStorage = (localDisk = "state")"#,
+            r#"(name = "state", disk = (path = "/data/state", writable = true))"#,
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_main_module_that_is_missing_is_named() {
+        let error = modules("index.js", &BTreeMap::new()).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.message()),
+            (ErrorKind::BuildFailed, r#"main module "index.js" is not among the modules"#)
+        );
+    }
+}

@@ -11,8 +11,8 @@ use super::capnp::{list, text};
 /// Source of the gate Worker.
 const GATE: &str = include_str!("egress.js");
 
-/// Addresses that lead elsewhere than they say: translated (NAT64) and tunnelled (6to4, Teredo) IPv4.
-const TRANSLATED: [&str; 4] = ["64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"];
+/// IPv6 addresses that may lead to an IPv4 address: compatible, translated (NAT64) and tunnelled (6to4, Teredo).
+const TRANSLATED: [&str; 5] = ["::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"];
 
 #[derive(Serialize)]
 struct Rules<'a> {

@@ -38,6 +38,11 @@ pub(super) fn write(path: &Path, content: &[u8]) -> Result<()> {
     write_atomically(path, content).map_err(|error| storage_error("write", path, error))
 }
 
+/// [`write`] unless the file has this content already.
+pub(super) fn write_if_different(path: &Path, content: &[u8]) -> Result<()> {
+    if read(path)?.is_some_and(|there| there == content) { Ok(()) } else { write(path, content) }
+}
+
 /// [`write`] of a value as JSON.
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_vec(value).map_err(|error| storage_error("write", path, error.into()))?;

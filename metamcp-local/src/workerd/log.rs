@@ -86,7 +86,8 @@ fn aside(path: &Path) -> PathBuf {
 }
 
 fn cut(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(MAX_LINE_BYTES));
+    let end = (0..=MAX_LINE_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text.truncate(end.unwrap_or_default());
     text
 }
 

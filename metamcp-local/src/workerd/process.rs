@@ -118,17 +118,17 @@ impl Process {
     }
 
     /// A call begins; it should be answered by the deadline.
-    pub(crate) fn begin(&self, deadline: Instant) -> CallNumber {
+    pub(super) fn begin(&self, deadline: Instant) -> CallNumber {
         self.shared.activity.begin(deadline)
     }
 
     /// A call ended with its answer.
-    pub(crate) fn answered(&self, call: CallNumber) {
+    pub(super) fn answered(&self, call: CallNumber) {
         self.shared.activity.answered(call);
     }
 
     /// A caller went away before the answer.
-    pub(crate) fn abandoned(&self, call: CallNumber) {
+    pub(super) fn abandoned(&self, call: CallNumber) {
         self.shared.activity.abandoned(call);
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use metamcp_core::{EnvName, Error, ErrorKind, Result};
+use metamcp_core::{EnvName, Error, ErrorKind, Result, WorkerSettings};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -85,6 +85,17 @@ impl Secrets {
         names: &'a [EnvName],
     ) -> impl Iterator<Item = (&'a EnvName, &'a SecretString)> {
         names.iter().filter_map(|name| self.values.get_key_value(name))
+    }
+
+    /// The `Authorization` header that a Worker with these settings asks its callers for, if it asks for any.
+    pub(super) fn authorization(&self, settings: &WorkerSettings) -> Result<Option<SecretString>> {
+        let Some(name) = &settings.bearer_secret else { return Ok(None) };
+        let value = self.values.get(name).ok_or_else(|| {
+            let message =
+                format!("the secret {name}, which callers of server {} authenticate with, is not set", settings.name);
+            Error::new(ErrorKind::ConfigInvalid, message).with_help("set it, then deploy")
+        })?;
+        Ok(Some(SecretString::from(format!("Bearer {}", value.expose_secret()))))
     }
 
     /// The key that signs what the server hands its clients.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use metamcp_core::{Artifact, EnvName, Error, ErrorKind, Result, ServerRef, VersionId};
+use metamcp_core::{Artifact, Endpoint, EnvName, Error, ErrorKind, Result, ServerRef, VersionId};
 use secrecy::SecretString;
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use tokio::time::timeout;
@@ -147,6 +147,11 @@ impl Server {
     /// Keeps an artifact as a version and runs it for a preview: the process starts while the files are written.
     pub(super) async fn stage(&self, artifact: &Artifact) -> Result<Arc<Running>> {
         let _operation = self.operation.lock().await;
+        // Without its secret it would answer nobody, not even the check of its preview.
+        if artifact.settings.bearer_secret.is_some() {
+            self.launcher.store.put_server(&self.reference)?;
+            self.launcher.store.secrets(self.reference.id)?.authorization(&artifact.settings)?;
+        }
         let (launcher, reference, artifact) = (Arc::clone(&self.launcher), self.reference.clone(), artifact.clone());
         let bundle = Bundle::of(launcher.store.root(), artifact.clone());
         let (sender, startable) = oneshot::channel();
@@ -173,6 +178,16 @@ impl Server {
                 Err(error)
             }
         }
+    }
+
+    /// An endpoint of a version, with what its callers have to send.
+    pub(super) async fn endpoint(&self, endpoint: Endpoint, version: &VersionId) -> Result<Endpoint> {
+        let bundle = self.read_version(version).await?;
+        let authorization = self.launcher.store.secrets(self.reference.id)?.authorization(&bundle.artifact.settings)?;
+        Ok(match authorization {
+            Some(value) => endpoint.with_header("authorization", value),
+            None => endpoint,
+        })
     }
 
     /// Makes a version live.

@@ -76,7 +76,12 @@ impl Store {
     /// Makes a server's folder. Idempotent.
     pub(super) fn put_server(&self, server: &ServerRef) -> Result<()> {
         make_private_folder(&self.folder(server.id).join("versions"))?;
-        files::write_json(&self.folder(server.id).join("server.json"), server)
+        let path = self.folder(server.id).join("server.json");
+        if files::read_json::<ServerRef>(&path)?.as_ref() == Some(server) {
+            Ok(())
+        } else {
+            files::write_json(&path, server)
+        }
     }
 
     /// Removes a server with everything that is its own: first the file that makes it one.
@@ -245,7 +250,7 @@ pub(super) fn names_in(folder: &Path) -> Result<Vec<String>> {
 
 /// Files begin with a dot until they are whole.
 fn is_finished_json(name: &str) -> bool {
-    !name.starts_with('.') && name.ends_with(".json")
+    !name.starts_with('.') && Path::new(name).extension().is_some_and(|extension| extension == "json")
 }
 
 /// A name that sorts by time and tells what it holds.

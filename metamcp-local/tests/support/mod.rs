@@ -1,10 +1,12 @@
 //! What the tests of the publisher and its gateway share: small Workers, and a publisher over a temporary folder.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has to fail")]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use metamcp_core::bundle::Toolchain;
 use metamcp_core::{
     Artifact, COMPATIBILITY_DATE, EffectiveLimits, Endpoint, Module, ModuleKind, Publisher, ServerId, ServerRef,
     VersionId, WorkerSettings,
@@ -13,9 +15,9 @@ use metamcp_local::{DataDirectory, LocalConfig, WorkerdConfig, WorkerdPublisher}
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The pinned workerd.
-pub(crate) fn workerd() -> PathBuf {
-    PathBuf::from(std::env::var_os("METAMCP_TEST_WORKERD").expect("METAMCP_TEST_WORKERD names a workerd binary"))
+/// The pinned workerd, installed once for all test binaries.
+pub(crate) async fn workerd() -> PathBuf {
+    Toolchain::install(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("toolchain")).await.unwrap().workerd()
 }
 
 /// A publisher over a folder of its own.
@@ -69,7 +71,7 @@ impl Local {
 
 pub(crate) async fn open(config: &LocalConfig) -> metamcp_core::Result<Arc<WorkerdPublisher>> {
     let directory = Arc::new(DataDirectory::open(&config.data_dir)?);
-    WorkerdPublisher::open(WorkerdConfig { workerd: workerd(), directory, local: config.clone() }).await
+    WorkerdPublisher::open(WorkerdConfig { workerd: workerd().await, directory, local: config.clone() }).await
 }
 
 pub(crate) fn server(name: &str) -> ServerRef {
@@ -93,6 +95,7 @@ pub(crate) fn settings(server: &ServerRef) -> WorkerSettings {
         compatibility_flags: Vec::new(),
         vars: BTreeMap::new(),
         secrets: Vec::new(),
+        bearer_secret: None,
         bindings: BTreeMap::new(),
         durable_objects: Vec::new(),
         crons: Vec::new(),

@@ -20,11 +20,20 @@ export interface BodySource {
 export function describeThrown(thrown: unknown, source: BodySource): string {
   try {
     const line = lineInBody(thrown, source);
-    return line === undefined ? describe(thrown) : `${describe(thrown)} (line ${line} of the body)`;
+    const description = shortened(describe(thrown));
+    return line === undefined ? description : `${description} (line ${line} of the body)`;
   } catch {
     // A hostile getter, proxy or toString.
     return "the body threw a value that cannot be described";
   }
+}
+
+/** Enough for any message that somebody reads. */
+const LONGEST_DESCRIPTION = 16_384;
+
+function shortened(text: string): string {
+  if (text.length <= LONGEST_DESCRIPTION) return text;
+  return `${text.slice(0, LONGEST_DESCRIPTION)}… (${text.length} characters in all)`;
 }
 
 function describe(thrown: unknown): string {

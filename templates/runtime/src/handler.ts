@@ -12,6 +12,7 @@ import { bodyEnvironment, requestStateKey, type Environment } from "./environmen
 import { createGuard } from "./guard.ts";
 import { createStateCodec } from "./input.ts";
 import { serveLegacy } from "./legacy.ts";
+import { lockIntrinsics } from "./lockdown.ts";
 import { DefinitionServer } from "./server.ts";
 
 type Fetch = (request: Request) => Promise<Response>;
@@ -20,6 +21,8 @@ type Endpoint = (request: Request, path: string) => Promise<Response>;
 /** The Worker of a server: `POST /mcp` speaks MCP, `GET /health` says that the Worker runs. */
 export function createWorker(generated: Generated): { fetch(request: Request, env: Environment): Promise<Response> } {
   const catalog = createCatalog(generated);
+  // Modules have run by now, those of npm packages too; bodies have not.
+  lockIntrinsics();
   // workerd hands over the same environment again and again, so what depends on it is made once too.
   const endpoints = new WeakMap<Environment, Endpoint>();
 

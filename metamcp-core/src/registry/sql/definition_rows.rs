@@ -101,7 +101,7 @@ fn rows(list: Option<Value>, table: &ItemTable, write_id: &str) -> Result<Vec<St
 
 /// Takes the value of a field's column out of an object.
 ///
-/// `SQLite`'s JSON functions end a text at NUL, so a text with one stays in `details`, which is JSON and keeps it
+/// SQLite's JSON functions end a text at NUL, so a text with one stays in `details`, which is JSON and keeps it
 /// escaped; the column shows it replaced.
 fn take(object: &mut Object, field: &Field) -> Value {
     match object.get(field.key) {

@@ -55,7 +55,7 @@ impl<E: SqlExecutor> SqlRegistry<E> {
         let write_id = Uuid::new_v4().to_string();
         let id = deployment.server.id;
         let mut batch = vec![
-            upsert(deployment, lease, &write_id)?,
+            upsert(deployment, lease, &write_id),
             Statement::new(SELECT_HOLDER, [lease.name.clone()]),
             Statement::new("SELECT 1 FROM mcp_servers WHERE id = ?", [id.to_string()]),
         ];
@@ -89,7 +89,7 @@ impl<E: SqlExecutor> SqlRegistry<E> {
     }
 }
 
-fn upsert(deployment: &DeploymentRecord, lease: &Lease, write_id: &str) -> Result<Statement> {
+fn upsert(deployment: &DeploymentRecord, lease: &Lease, write_id: &str) -> Statement {
     let DeploymentRecord { id, server, kind, step, revision, version, previous, error, created_at } = deployment;
     let record = json!({
         "id": id.0, "kind": kind, "step": step.as_str(), "revision": revision, "version": version,
@@ -98,7 +98,7 @@ fn upsert(deployment: &DeploymentRecord, lease: &Lease, write_id: &str) -> Resul
         "error": error.as_ref().map(|error| error.replace('\0', "\u{fffd}")),
     });
     let fence = lease.fence.to_string();
-    Ok(Statement::new(UPSERT, [record.to_string(), server.id.to_string(), lease.name.clone(), fence]))
+    Statement::new(UPSERT, [record.to_string(), server.id.to_string(), lease.name.clone(), fence])
 }
 
 fn set_live(deployment: &DeploymentRecord, live: &LiveState, write_id: String) -> Result<Statement> {

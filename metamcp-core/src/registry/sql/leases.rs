@@ -58,9 +58,9 @@ impl<E: SqlExecutor> SqlRegistry<E> {
         check_lease(name, holder, ttl)?;
         let token = Uuid::new_v4().to_string();
         let params = [name.to_owned(), holder.to_owned(), token, modifier(ttl)];
-        let [taken, present] =
+        let [acquired, present] =
             self.run([Statement::new(ACQUIRE, params), Statement::new(SELECT_HOLDER, [name.to_owned()])]).await?;
-        if let Some(row) = taken.first() {
+        if let Some(row) = acquired.first() {
             return lease(name, holder, Row(row));
         }
         // Nobody, if it ended between the two statements.

@@ -71,10 +71,17 @@ fn schema(path: &Path, written: &Map<String, Value>, problems: &mut Problems) ->
     for (keyword, value) in written {
         match (keyword.as_str(), value) {
             ("required", Value::Bool(_)) => {}
+            ("required", Value::Array(_)) if !written.contains_key("properties") => {
+                schema.insert(keyword.clone(), value.clone());
+            }
             ("required", value) if !value.is_array() => {
                 problems.add(&path.key("required"), "must be true or false");
             }
-            ("properties", Value::Object(members)) => nested(path, members, &mut schema, problems),
+            ("required", _) => {}
+            ("properties", Value::Object(members)) => {
+                let listed = written.get("required").and_then(Value::as_array);
+                nested(path, members, listed, &mut schema, problems);
+            }
             ("items", Value::Object(item)) => {
                 schema.insert(keyword.clone(), Value::Object(self::schema(&path.key("items"), item, problems)));
             }
@@ -90,11 +97,17 @@ fn schema(path: &Path, written: &Map<String, Value>, problems: &mut Problems) ->
 }
 
 /// The properties of a nested object; those marked as required join a `required` list that may stand there too.
-fn nested(path: &Path, members: &Map<String, Value>, schema: &mut Map<String, Value>, problems: &mut Problems) {
+fn nested(
+    path: &Path,
+    members: &Map<String, Value>,
+    listed: Option<&Vec<Value>>,
+    schema: &mut Map<String, Value>,
+    problems: &mut Problems,
+) {
     let mut properties = Map::new();
-    let mut required: Vec<Value> = Vec::new();
+    let mut required = listed.cloned().unwrap_or_default();
     for (name, written) in members {
-        if written.get("required") == Some(&Value::Bool(true)) {
+        if written.get("required") == Some(&Value::Bool(true)) && !required.iter().any(|listed| listed == name) {
             required.push(name.clone().into());
         }
         let property = match written {

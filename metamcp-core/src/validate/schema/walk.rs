@@ -10,6 +10,9 @@ use super::super::problems::{Path, Problems, did_you_mean, quote};
 use super::super::text;
 use super::keywords::{self, FORMATS, KEYWORDS, Shape, TYPES};
 
+/// Longest regular expression.
+const PATTERN_BYTES: usize = 1000;
+
 /// Where the schemas of a document stand, by JSON pointer from its root.
 #[derive(Debug, Default)]
 pub(super) struct Outline {
@@ -226,6 +229,9 @@ impl Walker<'_> {
     }
 
     fn pattern(&mut self, path: &Path, pattern: &str) {
+        if pattern.len() > PATTERN_BYTES {
+            return self.problems.add(path, format!("is longer than {PATTERN_BYTES} bytes"));
+        }
         let allocator = Allocator::default();
         if let Err(error) = LiteralParser::new(&allocator, pattern, Some("u"), Options::default()).parse() {
             let message = format!("{} is no regular expression as JavaScript's `u` mode wants it", quote(pattern));

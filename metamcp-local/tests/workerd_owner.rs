@@ -1,0 +1,92 @@
+//! What is left when the program that owns the publisher is killed.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has to fail")]
+
+mod support;
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use metamcp_core::{Endpoint, Publisher};
+use metamcp_local::LocalConfig;
+use serde_json::json;
+use support::{artifact, call, open, processes_of, server, worker};
+
+const FOLDER: &str = "METAMCP_TEST_OWNER_FOLDER";
+
+/// The program that is killed: it deploys a server, says where, and waits for the end of its input.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs to be run by the test beside it as a program of its own"]
+async fn owner_program() {
+    // A folder of its own only if it is run by itself: one that is killed could not remove it.
+    let own = if std::env::var_os(FOLDER).is_none() { Some(tempfile::tempdir().unwrap()) } else { None };
+    let given = std::env::var_os(FOLDER).map(PathBuf::from);
+    let folder = given.or(own.as_ref().map(|own| own.path().to_owned())).unwrap();
+    let publisher = open(&LocalConfig::new(folder.join("data"))).await.unwrap();
+    let survivor = server("survivor");
+    let built = artifact(&survivor, &worker("hello() { return 'hello'; }"));
+    let staged = publisher.stage(&survivor, &built).await.unwrap();
+    let endpoint = publisher.activate(&survivor, &staged.version).await.unwrap();
+    let mut output = std::io::stdout();
+    writeln!(output, "\nlive at {}", endpoint.url).unwrap();
+    output.flush().unwrap();
+    std::io::stdin().lines().next();
+}
+
+/// Starts the program and waits until its server is live.
+fn start_owner(folder: &std::path::Path) -> (Child, Endpoint) {
+    let mut owner = Command::new(std::env::current_exe().unwrap())
+        .args(["owner_program", "--exact", "--ignored", "--nocapture"])
+        .env(FOLDER, folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(owner.stdout.take().unwrap()).lines();
+    let url = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("live at ").map(str::to_owned));
+    let url = url.expect("the program deploys a server");
+    (owner, Endpoint::new(url.parse().unwrap()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_runs_on_after_its_owner_was_killed_and_the_same_url_answers_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = LocalConfig::new(folder.path().join("data"));
+    let (mut owner, endpoint) = start_owner(folder.path());
+    assert_eq!(call(&endpoint, "hello", json!({})).await["result"], "hello");
+    let conflict = open(&config).await.unwrap_err();
+    assert!(conflict.message().contains(&format!("(process {}", owner.id())), "{conflict}");
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    while !processes_of(&config).is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let publisher = open(&config).await.unwrap();
+    assert_eq!(call(&endpoint, "hello", json!({})).await["result"], "hello");
+    publisher.close().await.unwrap();
+    assert!(std::fs::read_dir(config.data_dir.join("run")).unwrap().next().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_whose_supervisors_were_killed_too_are_ended_by_the_next_owner() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let folder = tempfile::tempdir().unwrap();
+    let config = LocalConfig::new(folder.path().join("data"));
+    let (mut owner, _) = start_owner(folder.path());
+    // The supervisors first, so that none of them sees the end of the owner.
+    for pid in processes_of(&config) {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        if name.trim() == "sh" {
+            kill_process(Pid::from_raw(pid).unwrap(), Signal::STOP).unwrap();
+        }
+    }
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    assert!(!processes_of(&config).is_empty());
+    let publisher = open(&config).await.unwrap();
+    while !processes_of(&config).is_empty() {
+        tokio::task::yield_now().await;
+    }
+    publisher.close().await.unwrap();
+}

@@ -1,0 +1,75 @@
+/**
+ * Makes fast what every script is built on: the objects that come with JavaScript and with workerd. Bodies share
+ * them with the runtime, and one that changed them would leave a server that answers nobody any more. So the change
+ * is what fails, with the body's own line.
+ *
+ * New globals stay possible, and so do own properties of any name on the objects that bodies make.
+ */
+export function lockIntrinsics(): void {
+  for (const object of intrinsics()) {
+    const inherited = INHERITED.has(object);
+    for (const key of Reflect.ownKeys(object)) lockProperty(object, key, inherited);
+    // Bodies may keep things between calls in globals of their own.
+    if (object !== globalThis) Object.preventExtensions(object);
+  }
+}
+
+/** What classes and plain objects of bodies inherit from, and now and then assign over: `error.name = "Sad"`. */
+const INHERITED: ReadonlySet<object> = new Set([
+  Object.prototype,
+  ...[Error, TypeError, RangeError, SyntaxError, ReferenceError, EvalError, URIError, AggregateError].map(
+    ({ prototype }) => prototype,
+  ),
+]);
+
+function lockProperty(object: object, key: PropertyKey, inherited: boolean): void {
+  const property = Reflect.getOwnPropertyDescriptor(object, key);
+  if (property === undefined || !property.configurable) return;
+  if (!("value" in property)) Reflect.defineProperty(object, key, { configurable: false });
+  else if (inherited) Reflect.defineProperty(object, key, assignable(object, key, property.value));
+  else Reflect.defineProperty(object, key, { configurable: false, writable: false });
+}
+
+/** A property that may not be written may not be assigned over by what inherits it either: an accessor can. */
+function assignable(object: object, key: PropertyKey, value: unknown): PropertyDescriptor {
+  return {
+    get: () => value,
+    set(this: object, assigned: unknown) {
+      if (this === object) throw new TypeError(`Cannot assign to read only property '${String(key)}'`);
+      Reflect.defineProperty(this, key, { value: assigned, writable: true, enumerable: true, configurable: true });
+    },
+    enumerable: false,
+    configurable: false,
+  };
+}
+
+/** Everything that can be reached from the globals, and the prototypes that no global leads to. */
+function intrinsics(): Set<object> {
+  // The environment of Node's emulation is data, and takes no property that stays as it is.
+  const data = (globalThis as { process?: { env?: object } }).process?.env;
+  const found = new Set<object>();
+  const open: unknown[] = [
+    globalThis,
+    (async () => {}).constructor,
+    function* () {}.constructor,
+    async function* () {}.constructor,
+    [][Symbol.iterator](),
+    ""[Symbol.iterator](),
+    "".matchAll(/x/g),
+    new Map().entries(),
+    new Set().entries(),
+    Object.getPrototypeOf(async function* () {}.prototype),
+  ];
+  while (open.length > 0) {
+    const value = open.pop();
+    if (value === null || (typeof value !== "object" && typeof value !== "function")) continue;
+    if (value === data || found.has(value)) continue;
+    found.add(value);
+    open.push(Reflect.getPrototypeOf(value));
+    for (const key of Reflect.ownKeys(value)) {
+      const property = Reflect.getOwnPropertyDescriptor(value, key);
+      open.push(property?.value, property?.get, property?.set);
+    }
+  }
+  return found;
+}

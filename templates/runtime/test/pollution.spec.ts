@@ -1,0 +1,79 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { test } from "node:test";
+import { ERAS, readAnswer, request, requestInit } from "./client.ts";
+import { generateServer } from "./generate.ts";
+import { startServer } from "./workerd.ts";
+
+const entry = join(process.cwd(), "remote-mcp-authless", "src", "index.ts");
+
+/** What a body may try to do to everything that runs beside it. */
+const POLLUTIONS: Record<string, string> = {
+  object_prototype: "Object.prototype.polluted = 'yes'; Object.prototype.isError = true;",
+  object_prototype_then: "Object.prototype.then = (resolve) => resolve('polluted');",
+  to_json: "Object.prototype.toJSON = () => 'polluted'; String.prototype.toJSON = () => 'polluted';",
+  defined: "Object.defineProperty(Object.prototype, 'type', { get() { throw new Error('polluted'); }, set() {} });",
+  json: "JSON.stringify = () => { throw new Error('polluted'); }; JSON.parse = () => null;",
+  arrays: "for (const name of ['map', 'push', 'includes', 'filter', 'some', 'every', 'join']) Array.prototype[name] = () => 0;",
+  iterators: "Array.prototype[Symbol.iterator] = function* () {};",
+  strings: "String.prototype.startsWith = () => false; String.prototype.split = () => []; RegExp.prototype.exec = () => null;",
+  then: "Promise.prototype.then = () => new Promise(() => {});",
+  race: "Promise.race = () => new Promise(() => {}); Promise.all = Promise.race; Promise.withResolvers = () => ({});",
+  promise: "globalThis.Promise = class { constructor() { throw new Error('polluted'); } };",
+  timers: "globalThis.setTimeout = () => 0; globalThis.clearTimeout = () => 0; await new Promise(() => {});",
+  response: "globalThis.Response = class { constructor() { throw new Error('polluted'); } };",
+  headers: "Headers.prototype.get = () => null; Request.prototype.text = () => new Promise(() => {});",
+  maps: "Map.prototype.get = () => undefined; WeakMap.prototype.get = () => () => new Promise(() => {}); Set.prototype.has = () => false;",
+  objects: "Object.keys = () => []; Object.entries = () => []; Object.hasOwn = () => true; Object.freeze = () => null;",
+  constructors: "globalThis.Map = globalThis.Set = globalThis.Object = globalThis.Array = undefined;",
+  url: "globalThis.URL = undefined; globalThis.TextEncoder = undefined; globalThis.AbortController = undefined;",
+};
+
+for (const [name, body] of Object.entries(POLLUTIONS)) {
+  test(`after ${name} the next call works`, { timeout: 20_000 }, async () => {
+    const server = await startServer(
+      entry,
+      generateServer({ tools: [{ name: "pollutes", body: `${body}\nreturn 1;` }, { name: "fine", body: "return 'fine';" }] }),
+    );
+    try {
+      for (const era of ERAS) {
+        const call = async (tool: string) => {
+          const init = requestInit(era, "tools/call", { name: tool, arguments: {} });
+          const answer = await fetch(`${server.url}/mcp`, { ...init, signal: AbortSignal.timeout(2000) });
+          return readAnswer(answer);
+        };
+        const { result } = await call("pollutes");
+        assert.equal(result.isError, true);
+        assert.match(result.content[0].text, /^TypeError: Cannot .* \(line 1 of the body\)$/);
+        assert.equal((await call("fine")).result?.content[0].text, "fine");
+      }
+    } finally {
+      await server.stop();
+    }
+  });
+}
+
+/** What honest bodies do to their own objects, and what comes of it. */
+const HONEST: Record<string, [body: string, text: string]> = {
+  names_an_error: ["class Sad extends Error { constructor(m) { super(m); this.name = 'Sad'; } }\nthrow new Sad('why');", "Sad: why (line 2 of the body)"],
+  changes_a_message: ["try { null.x; } catch (error) { error.message = 'better'; throw error; }", "TypeError: better (line 1 of the body)"],
+  inherits_the_old_way: ["function A() {}\nA.prototype = Object.create(Error.prototype);\nA.prototype.constructor = A;\nA.prototype.toString = () => 'a';\nreturn String(new A());", "a"],
+  overrides_to_string: ["const o = {}; o.toString = () => 'own'; o.constructor = 1; o.__proto__ = null; return `${Object.keys(o)}`;", "toString,constructor"],
+  keeps_an_own_value: ["const o = { toString: () => 'own' }; o.hasOwnProperty = 1; return `${o} ${Object.hasOwn({}, 'toString')}`;", "own false"],
+  extends_what_is_there: ["class Stack extends Array { get top() { return this.at(-1); } }\nreturn `${Stack.from([1, 2]).map((x) => x * 2).top}`;", "4"],
+  keeps_a_global: ["globalThis.calls = (globalThis.calls ?? 0) + 1;\nreturn `${globalThis.calls > 0}`;", "true"],
+  uses_the_platform: ["const r = new Response('x', { headers: { a: 'b' } });\nreturn `${r.headers.get('a')}${await r.text()}${new URL('a:b').protocol}${structuredClone(new Map([[1, 2]])).get(1)}`;", "bxa:2"],
+};
+
+test("what bodies do to their own objects works as ever", async () => {
+  const tools = Object.entries(HONEST).map(([name, [body]]) => ({ name, body }));
+  const server = await startServer(entry, generateServer({ tools, vars: { UNITS: "metric" } }));
+  try {
+    for (const [name, [, text]] of Object.entries(HONEST)) {
+      const { result } = await request(server.url, "2026-07-28", "tools/call", { name, arguments: {} });
+      assert.equal(result.content[0].text, text, name);
+    }
+  } finally {
+    await server.stop();
+  }
+});
