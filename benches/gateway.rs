@@ -182,8 +182,8 @@ fn configuration(data_dir: &Path) -> Result<String, Failure> {
 }
 
 fn with_v8_flags(config: &str, flags: &str) -> String {
-    let flags: Vec<_> = flags.split_whitespace().map(|flag| format!("\"{flag}\", ")).collect();
-    config.replace("v8Flags = [", &format!("v8Flags = [{}", flags.concat()))
+    let flags: Vec<_> = flags.split_whitespace().map(|flag| format!("\"{flag}\"")).collect();
+    config.replace("v8Flags = [", &format!("v8Flags = [{}, ", flags.join(", ")))
 }
 
 /// A workerd that listens on TCP itself; killed when dropped.
