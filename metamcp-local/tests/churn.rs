@@ -1,5 +1,4 @@
 //! Servers that come and go leave nothing behind: no process, no descriptor, no file, no memory.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
