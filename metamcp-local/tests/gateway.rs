@@ -245,8 +245,13 @@ async fn a_killed_process_is_replaced_for_the_next_call() {
     let (_, endpoint) = local.deploy(&server("hello"), &worker(HELLO)).await;
     for _ in 0..3 {
         for pid in support::processes_of(&local.config) {
-            rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
-                .ok();
+            let pid = rustix::process::Pid::from_raw(pid).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+        }
+        // A call that the dying process may have seen is not repeated, but its error says what happened.
+        let answer = call(&endpoint, "hello", json!({})).await;
+        if answer["error"].is_object() {
+            assert!(error_message(&answer).contains("server hello was killed"), "{answer}");
         }
         assert_eq!(call(&endpoint, "hello", json!({})).await["result"], "hello");
     }

@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use metamcp_core::{Endpoint, Publisher};
-use metamcp_local::LocalConfig;
+use metamcp_local::{Isolation, LocalConfig};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use support::{artifact, call, open, processes_of, server, worker};
+use support::{Local, artifact, call, open, processes_of, server, worker};
 
 const FOLDER: &str = "METAMCP_TEST_OWNER_FOLDER";
 
@@ -23,7 +24,9 @@ async fn owner_program() {
     let own = if std::env::var_os(FOLDER).is_none() { Some(tempfile::tempdir().unwrap()) } else { None };
     let given = std::env::var_os(FOLDER).map(PathBuf::from);
     let folder = given.or(own.as_ref().map(|own| own.path().to_owned())).unwrap();
-    let publisher = open(&LocalConfig::new(folder.join("data"))).await.unwrap();
+    // Without namespaces, whose end would be the end of workerd in any case.
+    let config = LocalConfig::new(folder.join("data")).with_isolation(Isolation::Process);
+    let publisher = open(&config).await.unwrap();
     let survivor = server("survivor");
     let built = artifact(&survivor, &worker("hello() { return 'hello'; }"));
     let staged = publisher.stage(&survivor, &built).await.unwrap();
@@ -68,25 +71,43 @@ async fn nothing_runs_on_after_its_owner_was_killed_and_the_same_url_answers_aga
     assert!(std::fs::read_dir(config.data_dir.join("run")).unwrap().next().is_none());
 }
 
+/// Kills the shells that stand between an owner and its workerd processes.
+fn kill_supervisors(config: &LocalConfig) {
+    for pid in processes_of(config) {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        if name.trim() == "sh" {
+            // One of a pair may be gone by the other's end.
+            kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).ok();
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_whose_supervisors_were_killed_too_are_ended_by_the_next_owner() {
-    use rustix::process::{Pid, Signal, kill_process};
     let folder = tempfile::tempdir().unwrap();
     let config = LocalConfig::new(folder.path().join("data"));
     let (mut owner, _) = start_owner(folder.path());
-    // The supervisors first, so that none of them sees the end of the owner.
-    for pid in processes_of(&config) {
-        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        if name.trim() == "sh" {
-            kill_process(Pid::from_raw(pid).unwrap(), Signal::STOP).unwrap();
-        }
-    }
+    // An owner that is stopped cannot act on the end of the supervisors.
+    kill_process(Pid::from_child(&owner), Signal::STOP).unwrap();
+    kill_supervisors(&config);
     owner.kill().unwrap();
     owner.wait().unwrap();
-    assert!(!processes_of(&config).is_empty());
+    assert!(!processes_of(&config).is_empty(), "workerd survived both");
     let publisher = open(&config).await.unwrap();
     while !processes_of(&config).is_empty() {
         tokio::task::yield_now().await;
     }
     publisher.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_whose_supervisor_was_killed_is_replaced_and_ended() {
+    let local = Local::open_with(|config| config.with_isolation(Isolation::Process)).await;
+    let (_, endpoint) = local.deploy(&server("hello"), &worker("hello() { return 'hello'; }")).await;
+    let before = processes_of(&local.config);
+    kill_supervisors(&local.config);
+    while processes_of(&local.config).iter().any(|pid| before.contains(pid)) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(call(&endpoint, "hello", json!({})).await["result"], "hello");
 }

@@ -1,4 +1,4 @@
-//! Ends processes that an owner who was killed left behind.
+//! Ends processes that an owner or a supervisor who was killed left behind.
 //!
 //! Their supervisors end them within milliseconds, unless those were killed too. Whoever opens the data directory
 //! owns it, so nothing that runs on one of its configurations belongs to a living owner.
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Kills every process whose command line names a configuration below the run folder.
-pub(super) fn end_processes(run_folder: &Path) {
+/// Kills every process that runs on a configuration in `folder` or in a folder directly below it.
+pub(super) fn end_processes(folder: &Path) {
     for (pid, arguments) in command_lines() {
-        let ours = arguments.iter().any(|argument| is_configuration(argument, run_folder));
+        let ours = arguments.iter().any(|argument| is_configuration(argument, folder));
         let Some(pid) = Pid::from_raw(pid).filter(|_| ours) else { continue };
         if let Err(error) = kill_process(pid, Signal::KILL) {
             tracing::debug!(%error, ?pid, "a process that was left over ended by itself");
@@ -20,9 +20,9 @@ pub(super) fn end_processes(run_folder: &Path) {
     }
 }
 
-fn is_configuration(argument: &Path, run_folder: &Path) -> bool {
+fn is_configuration(argument: &Path, folder: &Path) -> bool {
     argument.ends_with(super::process::Process::CONFIG)
-        && argument.parent().and_then(Path::parent).is_some_and(|folder| folder == run_folder)
+        && argument.ancestors().skip(1).take(2).any(|ancestor| ancestor == folder)
 }
 
 /// Ids and arguments of this machine's processes.

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::activity::{Activity, CallNumber};
 use super::files;
 use super::health;
+use super::leftovers;
 use super::log::{Redactor, ServerLog};
 use super::memory;
 use super::output::OutputLines;
@@ -313,6 +314,13 @@ async fn supervise(
             _ = interval.tick() => shared.check().await,
         }
     };
+    if status.as_ref().is_ok_and(|status| status.code().is_none()) {
+        // Somebody killed the supervisor, which therefore could not end workerd.
+        let folder = shared.folder.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || leftovers::end_processes(&folder)).await {
+            tracing::warn!(%error, "a process without its supervisor could not be looked for");
+        }
+    }
     // The last lines say why it ended; a process that left its output to another one is not waited for.
     if timeout(Duration::from_millis(500), log_task).await.is_err() {
         tracing::debug!("the output of a process stayed open after its end");
