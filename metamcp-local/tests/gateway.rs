@@ -163,11 +163,12 @@ async fn deploy_misbehaving(local: &Local) -> Endpoint {
         loop_for_ever() { for (;;) {} },
         take_all_memory() { const taken = []; for (;;) taken.push(new Array(100_000).fill(Math.random())); },
         async take_buffers() { const taken = []; for (;;) { taken.push(new Uint8Array(10_000_000).fill(1)); await new Promise((resolve) => setTimeout(resolve, 1)); } },
+        wait_for_ever() { return new Promise((resolve) => setTimeout(resolve, 100_000)); },
         wait() { return new Promise((resolve) => setTimeout(() => resolve("waited"), 100_000)); }"#,
     );
     let mut built = artifact(&name, &source);
     built.settings.limits.memory_mb = 64;
-    built.settings.tool_timeouts_ms = [("loop_for_ever".to_owned(), 200)].into();
+    built.settings.tool_timeouts_ms = [("loop_for_ever".to_owned(), 200), ("wait_for_ever".to_owned(), 200)].into();
     local.deploy_artifact(&name, &built).await.1
 }
 
@@ -189,6 +190,19 @@ async fn a_looping_tool_is_ended_and_the_server_is_back_for_the_next_call() {
     }
     assert!(error_message(&looping.await.unwrap()).contains("server wild did not answer within the timeout"));
     assert!(error_message(&waiting.await.unwrap()).contains("server wild did not answer within the timeout"));
+    assert_eq!(call(&endpoint, "hello", json!({})).await["result"], "well");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_never_answered_ends_while_its_server_answers_others() {
+    let local = Local::open().await;
+    let endpoint = deploy_misbehaving(&local).await;
+    let waiting = tokio::spawn({
+        let endpoint = endpoint.clone();
+        async move { call(&endpoint, "wait_for_ever", json!({})).await }
+    });
+    assert_eq!(call(&endpoint, "hello", json!({})).await["result"], "well");
+    assert!(error_message(&waiting.await.unwrap()).contains("has not answered this one"));
     assert_eq!(call(&endpoint, "hello", json!({})).await["result"], "well");
 }
 

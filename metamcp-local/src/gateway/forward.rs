@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Uri, header, ur
 use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::{Body, Incoming};
 use serde::Deserialize;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use super::body::{Exchange, PassingBody, ReplyBody};
 use super::reply;
@@ -80,7 +80,11 @@ async fn exchange(call: Call, mut message: Request<Full<Bytes>>, body: &Bytes) -
                 return Outcome::Answered(reply::failed(&reply::request_id(body), &problem));
             }
         };
-        match connection.send(message).await {
+        let Ok(sent) = timeout_at(call.give_up().into(), connection.send(message)).await else {
+            let problem = "the server answers other calls, but has not answered this one long after its timeout";
+            return Outcome::Answered(reply::failed(&reply::request_id(body), problem));
+        };
+        match sent {
             Ok(response) => return Outcome::Answered(passing(response, call, connection, body)),
             // A kept connection was closed in the meantime.
             Err(SendError::NotSent(unsent)) if !is_fresh => message = unsent,

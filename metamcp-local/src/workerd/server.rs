@@ -18,6 +18,8 @@ use super::store::unknown_version;
 
 /// What a call may take beyond its tool's timeout: the runtime answers within it, unless it is caught in a loop.
 const GRACE: Duration = Duration::from_secs(1);
+/// How long after its deadline a call is waited for whose process answers other calls.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a call waits for a sleeping server or for a switch, beyond the server's start.
 const WAKE_GRACE: Duration = Duration::from_secs(30);
 /// How long after a broken connection the end of its process is waited for.
@@ -53,9 +55,15 @@ pub(crate) struct Call {
     pub(crate) running: Arc<Running>,
     number: CallNumber,
     answered: bool,
+    give_up: Instant,
 }
 
 impl Call {
+    /// When its caller is told that no answer will come, though the process answers other calls.
+    pub(crate) fn give_up(&self) -> Instant {
+        self.give_up
+    }
+
     /// Why the call has no answer, once its connection broke.
     pub(crate) async fn failure(&self) -> String {
         let name = &self.running.settings.name;
@@ -321,9 +329,10 @@ impl Server {
             Slot::Running(running) if !running.process.is_running() => return Ok(None),
             Slot::Running(running) => Arc::clone(running),
         };
-        let number = running.process.begin(Instant::now() + allowed(&running) + GRACE);
+        let deadline = Instant::now() + allowed(&running) + GRACE;
+        let number = running.process.begin(deadline);
         drop(slot);
-        Ok(Some(Call { running, number, answered: false }))
+        Ok(Some(Call { running, number, answered: false, give_up: deadline + PATIENCE }))
     }
 
     /// Starts the live version unless it runs. Of those who ask at the same time one starts it; if that fails

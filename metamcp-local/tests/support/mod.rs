@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has to fail")]
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use metamcp_core::bundle::Toolchain;
@@ -15,9 +15,9 @@ use metamcp_local::{DataDirectory, LocalConfig, WorkerdConfig, WorkerdPublisher}
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The pinned workerd, installed once for all test binaries.
-pub(crate) async fn workerd() -> PathBuf {
-    Toolchain::install(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("toolchain")).await.unwrap().workerd()
+/// The pinned toolchain, installed once for all test binaries.
+pub(crate) async fn toolchain() -> Toolchain {
+    Toolchain::install(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("toolchain")).await.unwrap()
 }
 
 /// A publisher over a folder of its own.
@@ -71,7 +71,8 @@ impl Local {
 
 pub(crate) async fn open(config: &LocalConfig) -> metamcp_core::Result<Arc<WorkerdPublisher>> {
     let directory = Arc::new(DataDirectory::open(&config.data_dir)?);
-    WorkerdPublisher::open(WorkerdConfig { workerd: workerd().await, directory, local: config.clone() }).await
+    WorkerdPublisher::open(WorkerdConfig { workerd: toolchain().await.workerd(), directory, local: config.clone() })
+        .await
 }
 
 pub(crate) fn server(name: &str) -> ServerRef {
