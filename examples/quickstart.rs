@@ -12,40 +12,11 @@ use metamcp_local::LocalConfig;
 use rmcp::model::{CallToolRequestParams, GetPromptRequestParams, ReadResourceRequestParams};
 use serde_json::{Value, json};
 
+/// The server of `text-lab.json`, under a name of its own.
 fn definition(name: &str) -> Result<ServerDefinition, Box<dyn Error>> {
-    Ok(serde_json::from_value(json!({
-        "name": name,
-        "description": "Small jobs with text that models get wrong when they count by themselves.",
-        "tools": [
-            {
-                "name": "measure_text",
-                "description": "Counts characters, words and reading time of a text.",
-                "parameters": { "text": { "type": "string", "required": true } },
-                "implementation": "
-                    const words = parameters.text.split(/\\s+/).filter(Boolean).length;
-                    return `${[...parameters.text].length} characters, ${words} words, ${Math.ceil(words / 230)} min`;"
-            },
-            {
-                "name": "find_dates",
-                "description": "Finds ISO dates in a text and tells the days between the first and the last.",
-                "parameters": { "text": { "type": "string", "required": true } },
-                "outputSchema": { "type": "object", "properties": { "dates": { "type": "array" }, "days": { "type": "number" } } },
-                "implementation": "
-                    const dates = (parameters.text.match(/\\d{4}-\\d{2}-\\d{2}/g) ?? []).sort();
-                    return { dates, days: dates.length ? (Date.parse(dates.at(-1)) - Date.parse(dates[0])) / 86400000 : 0 };"
-            }
-        ],
-        "resources": [{
-            "uri": "text://style", "name": "style guide", "description": "How to write for busy readers.",
-            "implementation": "return 'One idea in a sentence. Verbs over nouns. The answer first.';"
-        }],
-        "prompts": [{
-            "name": "shorten", "description": "Shortens a text without losing a fact.",
-            "arguments": [{ "name": "text", "required": true }, { "name": "words", "description": "Upper limit" }],
-            "template": "Shorten this text to {{words}} words. Keep every number and date.\n\n{{text}}"
-        }],
-        "probe": { "tool": "measure_text", "arguments": { "text": "ready" } }
-    }))?)
+    let mut definition: ServerDefinition = serde_json::from_str(include_str!("text-lab.json"))?;
+    definition.name = name.to_owned();
+    Ok(definition)
 }
 
 #[tokio::main]
@@ -81,6 +52,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let change = |written: &ServerDefinition| {
         let mut tool = written.tools[0].clone();
         tool.implementation = "return `${parameters.text.split(/[.!?]+/).filter(Boolean).length} sentences`;".into();
+        tool.examples[0].expected = "1 sentences".into();
         edit::update_tool(written, tool)
     };
     meta.servers().edit(&key, change).await?;
