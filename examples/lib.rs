@@ -1,11 +1,16 @@
 //! What the examples share: an MCP client of either protocol era.
 
 use std::error::Error;
+use std::sync::LazyLock;
 
 use rmcp::RoleClient;
 use rmcp::model::{ClientCapabilities, ClientConfig, Implementation, ProtocolVersion};
 use rmcp::service::{ClientLifecycleMode, ClientServiceExt, RunningService};
 use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+
+/// One HTTP client for all connections: making one reads every root certificate of the system.
+static HTTP: LazyLock<reqwest::Client> = LazyLock::new(reqwest::Client::new);
 
 /// A connected rmcp client.
 pub type Client = RunningService<RoleClient, ClientConfig>;
@@ -22,7 +27,8 @@ pub async fn connect_2026(url: &str) -> Result<Client, Box<dyn Error>> {
 }
 
 async fn connect(url: &str, lifecycle: ClientLifecycleMode) -> Result<Client, Box<dyn Error>> {
-    let transport = StreamableHttpClientTransport::from_uri(url);
+    let config = StreamableHttpClientTransportConfig::with_uri(url);
+    let transport = StreamableHttpClientTransport::with_client(HTTP.clone(), config);
     let client = ClientConfig::new(ClientCapabilities::default(), Implementation::new("metamcp-example", "1.0.0"));
     Ok(client.serve_with_lifecycle(transport, lifecycle).await?)
 }

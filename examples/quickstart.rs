@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 /// The server of `text-lab.json`, under a name of its own.
 fn definition(name: &str) -> Result<ServerDefinition, Box<dyn Error>> {
     let mut definition: ServerDefinition = serde_json::from_str(include_str!("text-lab.json"))?;
-    definition.name = name.to_owned();
+    name.clone_into(&mut definition.name);
     Ok(definition)
 }
 
