@@ -2,6 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(feature = "bundle")]
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use metamcp_core::bundle::{BundleBuilder, Toolchain};
@@ -65,4 +68,29 @@ async fn a_source_that_does_not_bundle_is_reported_in_esbuilds_words() {
     let error = BundleBuilder::new(toolchain().await).build(&source, &settings).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::BuildFailed);
     assert!(error.message().contains("index.ts"), "{error}");
+}
+
+#[tokio::test]
+async fn a_killed_esbuild_leaves_nothing_and_the_next_build_succeeds() {
+    let cache = tempfile::tempdir().unwrap();
+    let toolchain = Toolchain::install(cache.path()).await.unwrap();
+    let (esbuild, kept) = (toolchain.esbuild(), toolchain.esbuild().with_extension("kept"));
+    std::fs::rename(&esbuild, &kept).unwrap();
+    std::fs::write(&esbuild, "#!/bin/sh\nkill -KILL $$\n").unwrap();
+    std::fs::set_permissions(&esbuild, std::fs::Permissions::from_mode(0o755)).unwrap();
+
+    let (source, settings) = project("Interrupted.");
+    let before = names_in(toolchain.folder());
+    let builder = BundleBuilder::new(toolchain.clone());
+    let error = builder.build(&source, &settings).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BuildFailed);
+    assert!(error.message().contains("signal: 9"), "{error}");
+    assert_eq!(names_in(toolchain.folder()), before);
+
+    std::fs::rename(&kept, &esbuild).unwrap();
+    builder.build(&source, &settings).await.unwrap();
+}
+
+fn names_in(folder: &Path) -> BTreeSet<OsString> {
+    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
 }

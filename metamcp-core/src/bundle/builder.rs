@@ -102,7 +102,9 @@ impl BundleBuilder {
         if output.status.success() {
             return Ok(());
         }
-        let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let message = String::from_utf8_lossy(&output.stderr);
+        // One that was killed says nothing itself.
+        let message = if message.trim().is_empty() { output.status.to_string() } else { message.trim().to_owned() };
         Err(Error::new(ErrorKind::BuildFailed, format!("esbuild: {message}")))
     }
 }
