@@ -95,7 +95,11 @@ const POLLUTING: &[(&str, &str)] = &[
 ];
 
 fn definition<'a>(name: &str, memory_mb: u64, bodies: impl Iterator<Item = (&'a str, &'a str)>) -> Value {
-    let tool = |(name, body)| json!({ "name": name, "description": "Misbehaves.", "implementation": body });
+    let tool = |(name, body): (&str, &str)| {
+        // How fast memory fills up is the machine's affair: that it is full must be noticed before the deadline.
+        let timeout_ms = if name.starts_with("fills") { 60_000 } else { 1_000 };
+        json!({ "name": name, "description": "Misbehaves.", "limits": { "timeoutMs": timeout_ms }, "implementation": body })
+    };
     let tools: Vec<_> = bodies.chain([("fine", "return 'fine';")]).map(tool).collect();
     json!({
         "name": name,
