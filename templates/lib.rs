@@ -12,17 +12,15 @@ pub struct File {
     pub content: &'static str,
 }
 
-/// A template: files that are the same for all of its servers, and three that are rendered.
+/// A template: files that are the same for all of its servers, what it brings beside them, and its rendered README.
 #[derive(Debug, Clone, Copy)]
 pub struct Template {
     /// Name, which is also the folder's.
     pub name: &'static str,
     /// Verbatim files, relative to the project.
     pub files: &'static [File],
-    /// Handlebars source of `src/bodies.js`.
-    pub bodies: &'static str,
-    /// Handlebars source of one module in `src/bodies/`.
-    pub body: &'static str,
+    /// `template.json`: its summary, its own tools, its Durable Objects and the schema of its options.
+    pub manifest: &'static str,
     /// Handlebars source of `README.md`.
     pub readme: &'static str,
 }
@@ -38,15 +36,19 @@ macro_rules! template {
         Template {
             name: $name,
             files: &[$(File { path: $path, content: include_str!(concat!($name, "/", $path)) }),*],
-            bodies: include_str!(concat!($name, "/src/bodies.js.hbs")),
-            body: include_str!(concat!($name, "/src/body.js.hbs")),
+            manifest: include_str!(concat!($name, "/template.json")),
             readme: include_str!(concat!($name, "/README.md.hbs")),
         }
     };
 }
 
 /// What speaks MCP in every generated server, relative to `src/runtime/`.
-pub const RUNTIME: &[File] = files!("runtime/src/": "answer.ts", "binary.ts", "body.ts", "call.ts", "catalog.ts", "concurrency.ts", "context.ts", "definition.ts", "environment.ts", "failure.ts", "guard.ts", "handler.ts", "input.ts", "json.ts", "legacy.ts", "lockdown.ts", "prompt.ts", "resource.ts", "result.ts", "schema.ts", "server.ts", "tool.ts", "uri-template.ts");
+pub const RUNTIME: &[File] = files!("runtime/src/": "answer.ts", "binary.ts", "body.ts", "call.ts", "catalog.ts", "concurrency.ts", "context.ts", "definition.ts", "environment.ts", "extension.ts", "failure.ts", "guard.ts", "handler.ts", "input.ts", "json.ts", "legacy.ts", "lockdown.ts", "prompt.ts", "resource.ts", "result.ts", "schema.ts", "server.ts", "tool.ts", "uri-template.ts");
+
+/// Handlebars source of every project's `src/bodies.js`.
+pub const BODIES: &str = include_str!("runtime/bodies.js.hbs");
+/// Handlebars source of every module in a project's `src/bodies/`.
+pub const BODY: &str = include_str!("runtime/body.js.hbs");
 
 /// `remote-mcp-authless`: the plain stateless server.
 pub const REMOTE_MCP_AUTHLESS: Template = template!("remote-mcp-authless": "src/index.ts", "tsconfig.json");

@@ -33,7 +33,7 @@ pub(crate) const ENTRY_PATH: &str = "src/index.ts";
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn generate(definition: &ValidDefinition) -> Result<SourceTree> {
-    let template = template::find(definition.template());
+    let template = definition.template().embedded();
     let bodies = context::bodies(definition);
     let mut tree = SourceTree::new();
     for file in template.files {

@@ -40,6 +40,9 @@ pub struct ServerDefinition {
     /// Which template it is generated from; default `remote-mcp-authless`.
     #[serde(default = "default_template")]
     pub template: String,
+    /// What the template is told beside the definition itself; each template's README lists its options.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub options: Map<String, Value>,
     /// Tools, in the order in which they are listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<ToolDefinition>,

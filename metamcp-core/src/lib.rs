@@ -34,6 +34,7 @@ mod secrets;
 mod servers;
 mod settings;
 mod source_tree;
+mod template;
 mod validate;
 mod verify;
 
@@ -64,6 +65,7 @@ pub use secrets::Secrets;
 pub use servers::Servers;
 pub use settings::{COMPATIBILITY_DATE, COMPATIBILITY_FLAGS, DurableObjectClass, WorkerSettings};
 pub use source_tree::{Digest, SourceTree};
+pub use template::{TemplateManifest, TemplateTool};
 pub use validate::{
     EffectiveLimits, EgressRule, Problem, ResourceAddress, ValidDefinition, ValidPrompt, ValidPromptSource,
     ValidResource, ValidTool, ValidationErrors, definition_schema, validate, validate_json,

@@ -74,11 +74,13 @@ impl WorkerSettings {
     /// The settings of a definition; pure.
     pub fn of(definition: &ValidDefinition) -> Self {
         let limits = definition.limits();
-        let tool_timeouts_ms = definition
-            .tools()
-            .iter()
-            .filter(|tool| tool.limits.timeout_ms != limits.timeout_ms)
-            .map(|tool| (tool.name.to_string(), tool.limits.timeout_ms))
+        let manifest = definition.template().manifest();
+        let own = definition.tools().iter().map(|tool| (&tool.name, tool.limits.timeout_ms));
+        let templates = manifest.tools.iter().map(|tool| (&tool.name, tool.limits(limits).timeout_ms));
+        let tool_timeouts_ms = own
+            .chain(templates)
+            .filter(|(_, timeout_ms)| *timeout_ms != limits.timeout_ms)
+            .map(|(name, timeout_ms)| (name.to_string(), timeout_ms))
             .collect();
         Self {
             name: definition.name().clone(),
@@ -88,7 +90,7 @@ impl WorkerSettings {
             secrets: definition.secrets().to_vec(),
             bearer_secret: definition.bearer_secret().cloned(),
             bindings: definition.bindings().clone(),
-            durable_objects: Vec::new(),
+            durable_objects: manifest.durable_objects.clone(),
             crons: Vec::new(),
             egress: definition.egress().map(<[EgressRule]>::to_vec),
             limits,

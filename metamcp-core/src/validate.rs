@@ -7,6 +7,7 @@ mod environment;
 mod errors;
 mod javascript;
 mod limits;
+mod options;
 mod problems;
 mod prompt;
 mod resource;
@@ -106,10 +107,11 @@ fn check(definition: &ServerDefinition, digest: Digest, problems: &mut Problems)
     text::required_description(&root.key("description"), &definition.description, problems);
     check_version(&root.key("version"), &definition.version, problems);
     let template = problems.parse::<TemplateKind>(&root.key("template"), &definition.template);
+    let options = template.map(|template| options::check(&root.key("options"), template, definition, problems));
     let mut limit_problems = Problems::default();
     let limits = limits::server(&root.key("limits"), &definition.limits, &mut limit_problems);
     let mut bodies = BodyChecker::default();
-    let tools = tools(definition, limits, &mut bodies, problems);
+    let tools = tools(definition, template, limits, &mut bodies, problems);
     let resources = resources(definition, limits, &mut bodies, problems);
     let prompts = prompts(definition, limits, &mut bodies, problems);
     environment::dependencies(&definition.dependencies, problems);
@@ -125,6 +127,7 @@ fn check(definition: &ServerDefinition, digest: Digest, problems: &mut Problems)
         digest,
         name: name?,
         template: template?,
+        options: options?,
         tools,
         resources,
         prompts,
@@ -138,6 +141,7 @@ fn check(definition: &ServerDefinition, digest: Digest, problems: &mut Problems)
 
 fn tools(
     definition: &ServerDefinition,
+    template: Option<TemplateKind>,
     limits: EffectiveLimits,
     bodies: &mut BodyChecker,
     problems: &mut Problems,
@@ -147,6 +151,9 @@ fn tools(
     let items = bounded(&path, &definition.tools, problems).iter().enumerate().filter_map(|(index, tool)| {
         let path = path.index(index);
         names.check(&path.key("name"), tool.name.to_ascii_lowercase(), &tool.name, problems);
+        if let Some(template) = template {
+            options::check_tool_name(&path.key("name"), template, &tool.name, problems);
+        }
         tool::check(&path, tool, limits, bodies, problems)
     });
     items.collect()

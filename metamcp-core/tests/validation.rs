@@ -180,7 +180,7 @@ fn everything_wrong_is_said_at_once() {
       /egress/2: "10.1.2.3/8" has bits set behind its prefix; write "10.0.0.0/8"
       /auth/bearer/secret: secret "TOKN" is not declared; did you mean "TOKEN"?; add it to `secrets`
       /limits/memoryMb: is a text; must be a whole number
-      /tool: "tool" is no field here; did you mean "tools"?; fields are auth, bindings, dependencies, description, egress, limits, name, probe, prompts, resources, secrets, template, tools, vars, version
+      /tool: "tool" is no field here; did you mean "tools"?; fields are auth, bindings, dependencies, description, egress, limits, name, options, probe, prompts, resources, secrets, template, tools, vars, version
     "##);
 }
 

@@ -151,8 +151,10 @@ async fn remove_stale_scratch(folder: &Path) {
     }
 }
 
+/// What is the same for all servers of a template: its TypeScript.
 fn is_runtime(path: &str) -> bool {
-    path == ENTRY_PATH || path.starts_with("src/runtime/") || path == "tsconfig.json"
+    let is_typescript = Path::new(path).extension().is_some_and(|extension| extension == "ts");
+    (path.starts_with("src/") && is_typescript) || path == "tsconfig.json"
 }
 
 fn module(kind: ModuleKind, content: Bytes) -> Module {

@@ -117,6 +117,7 @@ pub(super) struct Definition<'a> {
     vars: Vec<&'a str>,
     secrets: Vec<&'a str>,
     bindings: Vec<&'a str>,
+    options: &'a Map<String, Value>,
     tools: Vec<Tool<'a>>,
     resources: Vec<Resource<'a>>,
     prompts: Vec<Prompt<'a>>,
@@ -151,7 +152,9 @@ struct Tool<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     annotations: Option<&'a Map<String, Value>>,
     limits: Limits,
-    body: String,
+    /// The module of its body; a tool of the template has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -200,6 +203,7 @@ pub(super) fn definition(definition: &ValidDefinition) -> Definition<'_> {
         vars: names(definition.vars().keys()),
         secrets: names(definition.secrets()),
         bindings: names(definition.bindings().keys()),
+        options: definition.options(),
         tools: tools(definition),
         resources: resources(definition),
         prompts: prompts(definition),
@@ -219,9 +223,19 @@ fn tools(definition: &ValidDefinition) -> Vec<Tool<'_>> {
         output_schema: tool.output_schema.as_ref(),
         annotations: tool.annotations.as_ref(),
         limits: tool.limits.into(),
-        body: module_name(Kind::Tool, tool.name.as_str(), tool.name.as_str()),
+        body: Some(module_name(Kind::Tool, tool.name.as_str(), tool.name.as_str())),
     });
-    tools.collect()
+    let templates = definition.template().manifest().tools.iter().map(|tool| Tool {
+        name: tool.name.as_str(),
+        title: tool.title.as_deref(),
+        description: &tool.description,
+        input_schema: &tool.input_schema,
+        output_schema: tool.output_schema.as_ref(),
+        annotations: tool.annotations.as_ref(),
+        limits: tool.limits(definition.limits()).into(),
+        body: None,
+    });
+    tools.chain(templates).collect()
 }
 
 fn resources(definition: &ValidDefinition) -> Vec<Resource<'_>> {

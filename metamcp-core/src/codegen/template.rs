@@ -1,6 +1,6 @@
 //! The embedded templates, rendered by Handlebars in strict mode.
 
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 use handlebars::{
     Context, Handlebars, Helper, HelperResult, Output, RenderContext, RenderError, RenderErrorReason, TemplateError,
@@ -12,13 +12,6 @@ use super::context::{Body, Imports, Readme};
 use crate::name::TemplateKind;
 use crate::{Error, ErrorKind, Result};
 
-/// The template's files.
-pub(super) fn find(kind: TemplateKind) -> &'static Template {
-    match kind {
-        TemplateKind::RemoteMcpAuthless => &metamcp_templates::REMOTE_MCP_AUTHLESS,
-    }
-}
-
 /// Compiled templates of one kind.
 pub(super) struct Renderer {
     handlebars: Handlebars<'static>,
@@ -26,11 +19,8 @@ pub(super) struct Renderer {
 
 /// The kind's templates, compiled by the first who asks: that costs as much as rendering twenty tools.
 pub(super) fn renderer(kind: TemplateKind) -> &'static Renderer {
-    static REMOTE_MCP_AUTHLESS: LazyLock<Renderer> =
-        LazyLock::new(|| Renderer::new(find(TemplateKind::RemoteMcpAuthless)).expect("embedded templates compile"));
-    match kind {
-        TemplateKind::RemoteMcpAuthless => &REMOTE_MCP_AUTHLESS,
-    }
+    static RENDERERS: [OnceLock<Renderer>; TemplateKind::ALL.len()] = [const { OnceLock::new() }; _];
+    RENDERERS[kind as usize].get_or_init(|| Renderer::new(kind.embedded()).expect("embedded templates compile"))
 }
 
 impl Renderer {
@@ -40,7 +30,9 @@ impl Renderer {
         // Output is JavaScript and Markdown: HTML escapes would change the text.
         handlebars.register_escape_fn(handlebars::no_escape);
         handlebars.register_helper("json", Box::new(json_literal));
-        for (name, text) in [("bodies", template.bodies), ("body", template.body), ("readme", template.readme)] {
+        for (name, text) in
+            [("bodies", metamcp_templates::BODIES), ("body", metamcp_templates::BODY), ("readme", template.readme)]
+        {
             handlebars.register_template_string(name, text)?;
         }
         Ok(Self { handlebars })

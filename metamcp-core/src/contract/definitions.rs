@@ -84,6 +84,7 @@ pub fn definitions() -> impl Strategy<Value = ServerDefinition> {
                 description,
                 version: format!("{}.{}.{}", version.0, version.1, version.2),
                 template: "remote-mcp-authless".to_owned(),
+                options: Map::new(),
                 tools,
                 resources,
                 prompts,

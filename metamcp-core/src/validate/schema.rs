@@ -62,12 +62,21 @@ pub(super) fn of_output(path: &Path, written: &Value, problems: &mut Problems) -
 
 /// Checks example arguments against a tool's schema.
 pub(super) fn check_arguments(path: &Path, schema: &Value, arguments: &Map<String, Value>, problems: &mut Problems) {
+    check_object(path, schema, arguments, "does not match the tool's parameters", problems);
+}
+
+/// Checks a template's options against their schema.
+pub(super) fn check_options(path: &Path, schema: &Value, options: &Map<String, Value>, problems: &mut Problems) {
+    check_object(path, schema, options, "does not match the template's options", problems);
+}
+
+fn check_object(path: &Path, schema: &Value, object: &Map<String, Value>, what: &str, problems: &mut Problems) {
     // A pattern may be fine for the runtime and too much for this engine; verification makes the call for real.
     let Ok(validator) = jsonschema::options().with_draft(Draft::Draft202012).offline().build(schema) else { return };
-    let arguments = Value::Object(arguments.clone());
-    for error in validator.iter_errors(&arguments).take(PROBLEMS_PER_INSTANCE) {
+    let value = Value::Object(object.clone());
+    for error in validator.iter_errors(&value).take(PROBLEMS_PER_INSTANCE) {
         let place = path.join(error.instance_path().as_str());
-        problems.add(&place, format!("does not match the tool's parameters: {}", explain(&error)));
+        problems.add(&place, format!("{what}: {}", explain(&error)));
     }
 }
 

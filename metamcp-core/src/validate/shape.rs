@@ -22,11 +22,12 @@ static VALIDATOR: LazyLock<Validator> =
 /// Most flaws of shape that are reported: the rest is more of the same.
 const FLAWS: usize = 500;
 /// Order of the fields, in which problems are reported.
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 16] = [
     "name",
     "description",
     "version",
     "template",
+    "options",
     "tools",
     "resources",
     "prompts",

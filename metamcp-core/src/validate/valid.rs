@@ -17,6 +17,7 @@ pub struct ValidDefinition {
     pub(super) digest: Digest,
     pub(super) name: ServerName,
     pub(super) template: TemplateKind,
+    pub(super) options: Map<String, Value>,
     pub(super) tools: Vec<ValidTool>,
     pub(super) resources: Vec<ValidResource>,
     pub(super) prompts: Vec<ValidPrompt>,
@@ -48,7 +49,13 @@ impl ValidDefinition {
         self.template
     }
 
-    /// Tools in listed order.
+    /// The template's options, defaults applied.
+    pub fn options(&self) -> &Map<String, Value> {
+        &self.options
+    }
+
+    /// Tools in listed order; those of the template, which follow them in the list, are in its
+    /// [`manifest`](TemplateKind::manifest).
     pub fn tools(&self) -> &[ValidTool] {
         &self.tools
     }

@@ -3,6 +3,7 @@ import { runBody, type BoundBody } from "./body.ts";
 import type { Catalog } from "./catalog.ts";
 import { createContext, type BodyContext } from "./context.ts";
 import type { Environment } from "./environment.ts";
+import type { Extension } from "./extension.ts";
 import { answersOf, callDigest, InputNeeded, Questions, toInputRequired, type StateCodec } from "./input.ts";
 import type { ResultBounds } from "./result.ts";
 import { callTool } from "./tool.ts";
@@ -14,12 +15,16 @@ export interface Host {
   catalog: Catalog;
   /** What bodies see as `env`. */
   environment: Environment;
+  /** Everything the Worker is bound to, for the template's own code. */
+  bindings: Environment;
+  extension: Extension;
   stateCodec: StateCodec;
 }
 
-/** On whose behalf a body runs: a client's request, or another body within one. */
+/** On whose behalf a body runs: a client's request, another body within one, or the server itself. */
 export interface Caller {
-  request: ServerContext;
+  /** Absent when no client waits: an alarm, a queue. */
+  request: ServerContext | undefined;
   signal: AbortSignal;
   questions: Questions | undefined;
   depth: number;
@@ -33,7 +38,7 @@ export function callBody<Result>(
   host: Host,
   body: BoundBody,
   caller: Caller,
-  call: (context: BodyContext) => unknown,
+  call: (context: BodyContext, caller: Caller) => unknown,
   finish: (returned: unknown, bounds: ResultBounds) => Promise<Result>,
 ): Promise<Result | InputNeeded> {
   // Inner calls run on the slot of the call from outside: a server of one slot could make none otherwise.
@@ -43,15 +48,16 @@ export function callBody<Result>(
     {
       signal: caller.signal,
       inputNeeded: caller.questions?.needed,
-      call: (signal) =>
-        call(
-          createContext({
-            request: caller.request,
-            signal,
-            questions: caller.questions,
-            callTool: (name, parameters) => callInner(host, name, parameters, { ...caller, signal, depth: caller.depth + 1 }),
-          }),
-        ),
+      call: (signal) => {
+        const inner = { ...caller, signal, depth: caller.depth + 1 };
+        const context = createContext({
+          request: caller.request,
+          signal,
+          questions: caller.questions,
+          callTool: (name, parameters) => callInner(host, name, parameters, inner),
+        });
+        return call(context, inner);
+      },
       finish: (returned, signal) => finish(returned, { label: body.label, responseBytes: body.responseBytes, signal }),
     },
   );
@@ -62,6 +68,16 @@ async function callInner(host: Host, name: string, parameters: unknown, caller: 
   const outcome = await callTool(host, name, parameters, caller);
   // The same questions end the outer run too; until then the inner call stays open.
   return outcome instanceof InputNeeded ? new Promise(() => {}) : outcome;
+}
+
+/** Calls a tool when no client waits. What the tool asks a client for is an error. */
+export async function callToolAlone(
+  host: Host,
+  name: string,
+  parameters: unknown,
+  signal: AbortSignal,
+): Promise<CallToolResult> {
+  return callInner(host, name, parameters, { request: undefined, signal, questions: undefined, depth: 0 });
 }
 
 /** Serves one request of a client with `work`, and turns open questions into an `input_required` result. */

@@ -2,6 +2,7 @@ import type { Prompt, Resource, ResourceTemplateType, Tool } from "@modelcontext
 import type { Body, BoundBody } from "./body.ts";
 import { Slots } from "./concurrency.ts";
 import type { Definition, Limits, PromptDefinition, ResourceDefinition, ToolDefinition } from "./definition.ts";
+import type { Extension, TemplateTool } from "./extension.ts";
 import { createCheck, type Check } from "./schema.ts";
 import { createUriMatcher, type UriMatcher } from "./uri-template.ts";
 
@@ -15,6 +16,8 @@ export interface Generated {
 
 export interface CatalogTool {
   definition: ToolDefinition;
+  /** Present for a tool that the template brings; its `body` has the limits and no code of its own. */
+  template: TemplateTool | undefined;
   body: BoundBody;
   checkInput: Check;
   checkOutput: Check | undefined;
@@ -38,6 +41,8 @@ export interface Catalog {
   resources: ReadonlyMap<string, CatalogResource>;
   resourceTemplates: readonly (CatalogResource & { match: UriMatcher })[];
   prompts: ReadonlyMap<string, CatalogPrompt>;
+  /** A tool that is known at run time only, within the server's limits. */
+  dynamicTool(name: string, template: TemplateTool): CatalogTool;
   /** The answers to the list methods, in the definition's order. */
   lists: {
     tools: { tools: Tool[] };
@@ -50,21 +55,33 @@ export interface Catalog {
 /** For a definition without a limit. */
 const DEFAULT_CONCURRENCY = 64;
 
-export function createCatalog({ definition: generated, bodies, firstBodyLine }: Generated): Catalog {
+export function createCatalog({ definition: generated, bodies, firstBodyLine }: Generated, extension: Extension): Catalog {
   const definition = generated as Definition;
   const serverSlots = new Slots(definition.limits.concurrency ?? DEFAULT_CONCURRENCY);
 
   function bind(label: string, module: string, limits: Limits): BoundBody {
     const run = bodies[module];
     if (run === undefined) throw new Error(`${label} has no body ${module}`);
+    return limited(label, run, module, limits);
+  }
+
+  function limited(label: string, run: Body, module: string, limits: Limits): BoundBody {
     // Unlimited slots are not counted: nothing would ever drop what a vanished client left in them.
     const slots = [serverSlots, ...(limits.concurrency === undefined ? [] : [new Slots(limits.concurrency)])];
     return { label, run, source: { module, firstLine: firstBodyLine }, slots, ...limits };
   }
 
+  function bindTool(tool: ToolDefinition): Pick<CatalogTool, "body" | "template"> {
+    const label = `tool ${JSON.stringify(tool.name)}`;
+    if (tool.body !== undefined) return { body: bind(label, tool.body, tool.limits), template: undefined };
+    const template = extension.tools?.[tool.name];
+    if (template === undefined) throw new Error(`the template has no ${label}`);
+    return { body: limited(label, template, "", tool.limits), template };
+  }
+
   const tools = definition.tools.map((tool) => ({
     definition: tool,
-    body: bind(`tool ${JSON.stringify(tool.name)}`, tool.body, tool.limits),
+    ...bindTool(tool),
     checkInput: createCheck(tool.inputSchema),
     checkOutput: tool.outputSchema && createCheck(tool.outputSchema),
   }));
@@ -88,6 +105,13 @@ export function createCatalog({ definition: generated, bodies, firstBodyLine }: 
       return template === undefined ? [] : [{ ...resource, match: createUriMatcher(template) }];
     }),
     prompts: new Map(prompts.map((prompt) => [prompt.definition.name, prompt])),
+    dynamicTool: (name, template) => ({
+      definition: { name, description: "", inputSchema: {}, limits: definition.limits },
+      body: limited(`tool ${JSON.stringify(name)}`, template, "", definition.limits),
+      template,
+      checkInput: () => undefined,
+      checkOutput: undefined,
+    }),
     lists: {
       tools: { tools: definition.tools.map(listedTool) },
       resources: { resources: definition.resources.flatMap(listedResource) },

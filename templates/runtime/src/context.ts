@@ -16,7 +16,7 @@ import { toJson } from "./json.ts";
 export interface BodyContext {
   /** Aborted when the time is up, or when workerd sees that the client is gone. Pass it to `fetch`. */
   readonly signal: AbortSignal;
-  /** The JSON-RPC id of the request. */
+  /** The JSON-RPC id of the request; a fresh id when the server itself makes the call. */
   readonly requestId: string | number;
   /** Tells the client how far the work is; does nothing when the client did not ask for it. */
   progress(done: number, total?: number, message?: string): Promise<void>;
@@ -34,7 +34,8 @@ export interface BodyContext {
 
 /** What a context is made from. */
 export interface ContextParts {
-  request: ServerContext;
+  /** Absent when no client waits. */
+  request: ServerContext | undefined;
   signal: AbortSignal;
   /** Absent on 2025 clients, which this stateless server cannot ask. */
   questions: Questions | undefined;
@@ -44,21 +45,22 @@ export interface ContextParts {
 const LEVELS = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 
 export function createContext({ request, signal, questions, callTool }: ContextParts): BodyContext {
-  const { mcpReq } = request;
+  const mcpReq = request?.mcpReq;
 
   function ask(method: string): Questions {
     if (questions !== undefined) return questions;
+    if (mcpReq === undefined) throw new Error(`ctx.${method} needs a client, and this call is the server's own`);
     throw new Error(`ctx.${method} needs a client that speaks MCP 2026-07-28 or newer`);
   }
 
   return Object.freeze<BodyContext>({
     signal,
-    requestId: mcpReq.id,
+    requestId: mcpReq?.id ?? crypto.randomUUID(),
 
     async progress(done, total, message) {
       if (!Number.isFinite(done)) throw new TypeError("ctx.progress needs a number");
-      const progressToken = mcpReq._meta?.progressToken;
-      if (progressToken === undefined) return;
+      const progressToken = mcpReq?._meta?.progressToken;
+      if (mcpReq === undefined || progressToken === undefined) return;
       const params = {
         progressToken,
         progress: done,
@@ -70,7 +72,9 @@ export function createContext({ request, signal, questions, callTool }: ContextP
 
     async log(level, data) {
       if (!LEVELS.includes(level)) throw new TypeError(`ctx.log knows the levels ${LEVELS.join(", ")}`);
-      await mcpReq.log(level, JSON.parse(toJson(data)));
+      const plain = JSON.parse(toJson(data));
+      if (mcpReq === undefined) console.log(level, JSON.stringify(plain));
+      else await mcpReq.log(level, plain);
     },
 
     callTool: (name, parameters = {}) => callTool(name, JSON.parse(toJson(parameters))),

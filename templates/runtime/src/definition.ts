@@ -19,7 +19,8 @@ export interface ToolDefinition {
   outputSchema?: JsonSchema;
   annotations?: Record<string, unknown>;
   limits: Limits;
-  body: string;
+  /** Absent for a tool that the template brings. */
+  body?: string;
 }
 
 /** Exactly one of `uri` and `uriTemplate` is present. */
@@ -63,6 +64,8 @@ export interface Definition {
   vars: string[];
   secrets: string[];
   bindings: string[];
+  /** The template's options, defaults filled in. */
+  options: Record<string, unknown>;
   tools: ToolDefinition[];
   resources: ResourceDefinition[];
   prompts: PromptDefinition[];

@@ -9,6 +9,7 @@ import { jsonRpcError } from "./answer.ts";
 import type { Host } from "./call.ts";
 import { createCatalog, type Catalog, type Generated } from "./catalog.ts";
 import { bodyEnvironment, requestStateKey, type Environment } from "./environment.ts";
+import type { Extension } from "./extension.ts";
 import { createGuard } from "./guard.ts";
 import { createStateCodec } from "./input.ts";
 import { serveLegacy } from "./legacy.ts";
@@ -18,35 +19,52 @@ import { DefinitionServer } from "./server.ts";
 type Fetch = (request: Request) => Promise<Response>;
 type Endpoint = (request: Request, path: string) => Promise<Response>;
 
-/** The Worker of a server: `POST /mcp` speaks MCP, `GET /health` says that the Worker runs. */
-export function createWorker(generated: Generated): { fetch(request: Request, env: Environment): Promise<Response> } {
-  const catalog = createCatalog(generated);
+/** A server's Worker, and what its Durable Objects share with it. */
+export interface ServerWorker {
+  /** `POST /mcp` speaks MCP, `GET /health` says that the Worker runs. */
+  fetch(request: Request, env: Environment): Promise<Response>;
+  /** The server as bodies see it, for code that no request of a client started. */
+  host(env: Environment): Host;
+}
+
+/** The Worker of a server, with what its template adds. */
+export function createWorker(generated: Generated, extension: Extension = {}): ServerWorker {
+  const catalog = createCatalog(generated, extension);
   // Modules have run by now, those of npm packages too; bodies have not.
   lockIntrinsics();
   // workerd hands over the same environment again and again, so what depends on it is made once too.
-  const endpoints = new WeakMap<Environment, Endpoint>();
+  const host = oncePerEnvironment((env) => createHost(catalog, extension, env));
+  const endpoint = oncePerEnvironment((env) => createEndpoint(host(env)));
 
   return {
+    host,
     async fetch(request, env) {
       const path = new URL(request.url).pathname;
-      if (path === "/health") return Response.json({ status: "ok" });
-      let endpoint = endpoints.get(env);
-      if (endpoint === undefined) {
-        endpoint = createEndpoint(catalog, env);
-        endpoints.set(env, endpoint);
-      }
-      return endpoint(request, path);
+      return path === "/health" ? Response.json({ status: "ok" }) : endpoint(env)(request, path);
     },
   };
 }
 
-function createEndpoint(catalog: Catalog, env: Environment): Endpoint {
-  const guard = createGuard(catalog.definition, env);
-  const serve = createProtocol({
-    catalog,
-    environment: bodyEnvironment(catalog.definition, env),
-    stateCodec: createStateCodec(requestStateKey(env)),
-  });
+function oncePerEnvironment<Made>(make: (env: Environment) => Made): (env: Environment) => Made {
+  const made = new WeakMap<Environment, { value: Made }>();
+  return (env) => {
+    let known = made.get(env);
+    if (known === undefined) {
+      known = { value: make(env) };
+      made.set(env, known);
+    }
+    return known.value;
+  };
+}
+
+function createHost(catalog: Catalog, extension: Extension, env: Environment): Host {
+  const environment = bodyEnvironment(catalog.definition, env);
+  return { catalog, extension, environment, bindings: env, stateCodec: createStateCodec(requestStateKey(env)) };
+}
+
+function createEndpoint(host: Host): Endpoint {
+  const guard = createGuard(host.catalog.definition, host.bindings);
+  const serve = createProtocol(host);
 
   return async (request, path) => {
     const refusal = await guard(request);

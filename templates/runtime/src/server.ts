@@ -20,14 +20,18 @@ export class DefinitionServer extends McpServer {
     super(
       { name, version, description },
       {
-        capabilities: capabilitiesOf(catalog.definition),
+        capabilities: { ...capabilitiesOf(catalog.definition), ...host.extension.capabilities },
         requestState: { verify: (state, context) => stateCodec.verify(state, context) as Promise<RoundState> },
       },
     );
     this.#host = host;
     const { server } = this;
 
-    server.setRequestHandler("tools/list", () => catalog.lists.tools);
+    const { extension } = host;
+    server.setRequestHandler("tools/list", async () => {
+      if (extension.dynamicTools === undefined) return catalog.lists.tools;
+      return { tools: [...catalog.lists.tools.tools, ...(await extension.dynamicTools.list(host))] };
+    });
     server.setRequestHandler("tools/call", async ({ params }, context) => {
       const what = { name: params.name, parameters: params.arguments };
       const result = await serveCall(host, era, context, what, (caller) =>
@@ -57,6 +61,7 @@ export class DefinitionServer extends McpServer {
       });
       server.setRequestHandler("completion/complete", ({ params }) => completeArgument(catalog, params));
     }
+    extension.extendServer?.(server, host, era);
   }
 
   /** The SDK asks this to check the headers that a tool's `x-mcp-header` parameters come with. */

@@ -34,6 +34,7 @@ export function generateServer(short: ServerInShort): GeneratedServer {
     vars: Object.keys(short.vars ?? {}),
     secrets: Object.keys(short.secrets ?? {}),
     bindings: [],
+    options: {},
     tools: (short.tools ?? []).map(({ name, body, inputSchema, outputSchema, concurrency }) => ({
       name,
       description: name,

@@ -1,13 +1,14 @@
 // Runs every spec of the workspace under Node's own test runner. Node 20 reads no
 // TypeScript, so esbuild, which is here anyway, turns the specs into JavaScript first.
 import { spawnSync } from "node:child_process";
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
-const specs = ["runtime", "remote-mcp-authless"].flatMap((project) =>
+const { workspaces } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+const specs = workspaces.flatMap((project) =>
   readdirSync(join(root, project, "test"))
     .filter((file) => file.endsWith(".spec.ts"))
     .map((file) => join(root, project, "test", file)),

@@ -1,0 +1,96 @@
+//! What a template brings beside its files: its own tools, Durable Objects and options.
+
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::name::{ItemName, TemplateKind};
+use crate::settings::DurableObjectClass;
+use crate::validate::EffectiveLimits;
+
+/// A template's `template.json`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TemplateManifest {
+    /// What it is for, in one sentence.
+    pub summary: String,
+    /// The tools it brings, listed behind the definition's own.
+    #[serde(default)]
+    pub tools: Vec<TemplateTool>,
+    /// Whether its servers list further tools, which are known at run time only.
+    #[serde(default)]
+    pub dynamic_tools: bool,
+    /// The Durable Object classes it exports.
+    #[serde(default)]
+    pub durable_objects: Vec<DurableObjectClass>,
+    /// JSON Schema 2020-12 of `options`; absent where there are none.
+    #[serde(default)]
+    pub options: Option<Value>,
+}
+
+/// A tool that a template brings.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TemplateTool {
+    /// Its name, which no tool of the definition may have.
+    pub name: ItemName,
+    /// Name for people.
+    #[serde(default)]
+    pub title: Option<String>,
+    /// What it does.
+    pub description: String,
+    /// JSON Schema 2020-12 of the arguments.
+    pub input_schema: Map<String, Value>,
+    /// JSON Schema 2020-12 of `structuredContent`.
+    #[serde(default)]
+    pub output_schema: Option<Value>,
+    /// MCP tool annotations.
+    #[serde(default)]
+    pub annotations: Option<Map<String, Value>>,
+    /// How long a call may take, where that differs from the server's limit.
+    #[serde(default)]
+    pub timeout_ms: Option<u64>,
+}
+
+impl TemplateTool {
+    /// Its limits on a server with these.
+    pub fn limits(&self, server: EffectiveLimits) -> EffectiveLimits {
+        EffectiveLimits { timeout_ms: self.timeout_ms.unwrap_or(server.timeout_ms), ..server }
+    }
+}
+
+impl TemplateKind {
+    /// What the template brings beside its files.
+    #[expect(clippy::missing_panics_doc, reason = "the manifests are embedded, and a test reads each")]
+    pub fn manifest(self) -> &'static TemplateManifest {
+        static MANIFESTS: [OnceLock<TemplateManifest>; TemplateKind::ALL.len()] = [const { OnceLock::new() }; _];
+        MANIFESTS[self as usize]
+            .get_or_init(|| serde_json::from_str(self.embedded().manifest).expect("embedded manifests are read"))
+    }
+
+    pub(crate) fn embedded(self) -> &'static metamcp_templates::Template {
+        match self {
+            Self::RemoteMcpAuthless => &metamcp_templates::REMOTE_MCP_AUTHLESS,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_manifest_is_read_and_its_schemas_are_schemas() {
+        for kind in TemplateKind::ALL {
+            assert_eq!(kind.embedded().name, kind.as_str());
+            let manifest = kind.manifest();
+            assert!(!manifest.summary.is_empty(), "{kind}");
+            let inputs = manifest.tools.iter().map(|tool| Value::Object(tool.input_schema.clone()));
+            let outputs = manifest.tools.iter().filter_map(|tool| tool.output_schema.clone());
+            for schema in inputs.chain(outputs).chain(manifest.options.clone()) {
+                jsonschema::draft202012::new(&schema).unwrap_or_else(|error| panic!("{kind}: {error}"));
+            }
+        }
+    }
+}
