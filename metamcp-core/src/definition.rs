@@ -68,6 +68,15 @@ pub struct ServerDefinition {
     /// internet. A private address is reachable only if it stands here as an IP address or CIDR block.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<Vec<String>>,
+    /// Whether clients of the 2025 revisions get sessions, which `ctx.elicit`, `ctx.sample`, `ctx.listRoots` and
+    /// resource subscriptions need with them (clients of 2026-07-28 need none for the first three). Each is a
+    /// Durable Object, so that a switch of versions holds calls for a moment. Default `false`: they are served
+    /// statelessly. At most 1,000 are kept; one that is not used for a day ends.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sessions: bool,
+    /// How long clients may keep the lists of tools, resources and prompts; default: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheHint>,
     /// Who may call the server; default: everybody who reaches it.
     #[serde(default)]
     pub auth: Auth,
@@ -145,6 +154,12 @@ pub struct ResourceDefinition {
     /// MCP annotations (`audience`, `priority`, `lastModified`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<Map<String, Value>>,
+    /// Values offered by `completion/complete` for the variables of a `uriTemplate`, by variable.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub completion: BTreeMap<String, Vec<String>>,
+    /// How long clients may keep what a read answers; default: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheHint>,
     /// Limits of this resource, where they differ from the server's.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
@@ -192,6 +207,28 @@ pub struct PromptArgument {
     /// Values offered by `completion/complete`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub completion: Vec<String>,
+}
+
+/// How long, and by whom, an answer may be kept; clients of MCP 2026-07-28 are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CacheHint {
+    /// Milliseconds for which it stays fresh (0 to 31,536,000,000, a year).
+    pub ttl_ms: u64,
+    /// Who may keep it; default `private`.
+    #[serde(default)]
+    pub cache_scope: CacheScope,
+}
+
+/// Who may keep an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CacheScope {
+    /// Anybody: it is the same for every caller.
+    Public,
+    /// The caller alone.
+    #[default]
+    Private,
 }
 
 /// A platform resource behind `env.NAME`.

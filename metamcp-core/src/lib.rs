@@ -44,8 +44,8 @@ pub use builder::{Builder, Command, CommandOutput, Environment, EnvironmentInfo}
 pub use builder::{MockBuilder, MockEnvironment};
 pub use codegen::generate;
 pub use definition::{
-    Auth, Binding, BindingKind, Limits, Probe, PromptArgument, PromptDefinition, ResourceDefinition, ServerDefinition,
-    ToolDefinition, ToolExample,
+    Auth, Binding, BindingKind, CacheHint, CacheScope, Limits, Probe, PromptArgument, PromptDefinition,
+    ResourceDefinition, ServerDefinition, ToolDefinition, ToolExample,
 };
 pub use deploy::{CleanupMode, CleanupOptions, CleanupReport, Deployment, Deployments, ReconcileReport};
 pub use error::{Error, ErrorKind, Result};

@@ -60,6 +60,10 @@ pub struct WorkerSettings {
     pub dependencies: BTreeMap<String, String>,
 }
 
+/// What a definition with `sessions` needs: the classes that every template exports for it.
+const SESSION_CLASSES: [(&str, &str); 2] =
+    [("METAMCP_SESSIONS", "McpSession"), ("METAMCP_SESSION_DIRECTORY", "McpSessionDirectory")];
+
 /// A Durable Object class with SQLite storage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -90,7 +94,7 @@ impl WorkerSettings {
             secrets: definition.secrets().to_vec(),
             bearer_secret: definition.bearer_secret().cloned(),
             bindings: definition.bindings().clone(),
-            durable_objects: manifest.durable_objects.clone(),
+            durable_objects: durable_objects(definition),
             crons: Vec::new(),
             egress: definition.egress().map(<[EgressRule]>::to_vec),
             limits,
@@ -103,4 +107,16 @@ impl WorkerSettings {
     pub fn has_durable_state(&self) -> bool {
         !self.durable_objects.is_empty()
     }
+}
+
+/// The template's classes, and those of sessions.
+fn durable_objects(definition: &ValidDefinition) -> Vec<DurableObjectClass> {
+    let mut classes = definition.template().manifest().durable_objects.clone();
+    if definition.sessions() {
+        classes.extend(SESSION_CLASSES.map(|(binding, class_name)| DurableObjectClass {
+            binding: binding.to_owned(),
+            class_name: class_name.to_owned(),
+        }));
+    }
+    classes
 }

@@ -2,6 +2,8 @@
 //!
 //! *Invariant:* pure. No I/O, clock, environment or randomness; every problem is reported at once.
 
+mod cache;
+mod completion;
 mod egress;
 mod environment;
 mod errors;
@@ -117,6 +119,7 @@ fn check(definition: &ServerDefinition, digest: Digest, problems: &mut Problems)
     environment::dependencies(&definition.dependencies, problems);
     let environment = environment::check(definition, problems);
     let egress = definition.egress.as_ref().map(|rules| egress::rules(&root.key("egress"), rules, problems));
+    cache::check(&root.key("cache"), definition.cache.as_ref(), problems);
     environment::auth(&definition.auth, &definition.secrets, problems);
     problems.append(limit_problems);
     if let Some(probe) = &definition.probe {

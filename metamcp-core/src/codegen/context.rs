@@ -1,9 +1,11 @@
 //! What the templates see. All naming is decided here, so that no template has logic.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::definition::{Auth, PromptArgument};
+use crate::definition::{Auth, CacheHint, PromptArgument};
 use crate::name::EnvName;
 use crate::source_tree::Digest;
 use crate::validate::{EffectiveLimits, ResourceAddress, ValidDefinition, ValidPromptSource};
@@ -113,6 +115,8 @@ pub(super) struct Definition<'a> {
     version: &'a str,
     template: &'a str,
     limits: Limits,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<&'a CacheHint>,
     auth: &'a Auth,
     vars: Vec<&'a str>,
     secrets: Vec<&'a str>,
@@ -171,6 +175,10 @@ struct Resource<'a> {
     mime_type: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     annotations: Option<&'a Map<String, Value>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    completion: &'a BTreeMap<String, Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<&'a CacheHint>,
     limits: Limits,
     body: String,
 }
@@ -199,6 +207,7 @@ pub(super) fn definition(definition: &ValidDefinition) -> Definition<'_> {
         version: &written.version,
         template: definition.template().as_str(),
         limits: definition.limits().into(),
+        cache: definition.cache(),
         auth: definition.auth(),
         vars: names(definition.vars().keys()),
         secrets: names(definition.secrets()),
@@ -252,6 +261,8 @@ fn resources(definition: &ValidDefinition) -> Vec<Resource<'_>> {
             description: &resource.description,
             mime_type: &resource.mime_type,
             annotations: resource.annotations.as_ref(),
+            completion: &resource.completion,
+            cache: resource.cache.as_ref(),
             limits: resource.limits.into(),
             body: module_name(Kind::Resource, address(&resource.address), &resource.name),
         }

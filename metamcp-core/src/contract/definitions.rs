@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use crate::definition::{
-    Auth, Binding, BindingKind, Limits, Probe, PromptArgument, PromptDefinition, ResourceDefinition, ServerDefinition,
-    ToolDefinition, ToolExample,
+    Auth, Binding, BindingKind, CacheHint, CacheScope, Limits, Probe, PromptArgument, PromptDefinition,
+    ResourceDefinition, ServerDefinition, ToolDefinition, ToolExample,
 };
 
 /// Text that breaks whatever is built by pasting it somewhere: for descriptions.
@@ -93,6 +93,8 @@ pub fn definitions() -> impl Strategy<Value = ServerDefinition> {
                 secrets,
                 bindings,
                 egress,
+                sessions: with_auth,
+                cache: with_auth.then_some(CacheHint { ttl_ms: 60_000, cache_scope: CacheScope::Public }),
                 auth,
                 limits,
                 probe,
@@ -173,6 +175,8 @@ fn resources() -> impl Strategy<Value = Vec<ResourceDefinition>> {
                 description,
                 mime_type: is_template.then(|| "application/json".to_owned()),
                 annotations: json!({ "priority": 0.5 }).as_object().cloned().filter(|_| is_template),
+                completion: is_template.then(|| ("id".to_owned(), vec!["a".to_owned()])).into_iter().collect(),
+                cache: is_template.then_some(CacheHint { ttl_ms: 1, cache_scope: CacheScope::Private }),
                 limits,
                 implementation,
             }

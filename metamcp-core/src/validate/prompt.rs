@@ -5,14 +5,11 @@ use std::collections::BTreeSet;
 use super::javascript::{BodyChecker, Signature};
 use super::problems::{Path, Problems, did_you_mean, quote};
 use super::valid::{EffectiveLimits, ValidPrompt, ValidPromptSource};
-use super::{limits, text};
+use super::{completion, limits, text};
 use crate::definition::{PromptArgument, PromptDefinition};
 
 const TEMPLATE_BYTES: usize = 256 * 1024;
 const ARGUMENTS: usize = 64;
-/// Most completion values of one argument, and the longest of them.
-const COMPLETIONS: usize = 1000;
-const COMPLETION_CHARACTERS: usize = 256;
 
 /// Checks one prompt; its name is checked with the others.
 pub(super) fn check(
@@ -123,20 +120,7 @@ fn arguments(path: &Path, arguments: &[PromptArgument], problems: &mut Problems)
             problems.add(&path.key("name"), format!("argument {:?} stands here a second time", argument.name));
         }
         text::description(&path.key("description"), &argument.description, problems);
-        completion(&path.key("completion"), &argument.completion, problems);
-    }
-}
-
-fn completion(path: &Path, values: &[String], problems: &mut Problems) {
-    if values.len() > COMPLETIONS {
-        return problems.add(path, format!("has {} values; at most {COMPLETIONS} are allowed", values.len()));
-    }
-    for (index, value) in values.iter().enumerate() {
-        let path = path.index(index);
-        if value.chars().count() > COMPLETION_CHARACTERS {
-            problems.add(&path, format!("is longer than {COMPLETION_CHARACTERS} characters"));
-        }
-        text::line(&path, value, problems);
+        completion::values(&path.key("completion"), &argument.completion, problems);
     }
 }
 

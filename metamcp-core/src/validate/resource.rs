@@ -11,7 +11,7 @@ use super::environment::Distinct;
 use super::javascript::{BodyChecker, Signature};
 use super::problems::{Path, Problems, did_you_mean, quote};
 use super::valid::{EffectiveLimits, ResourceAddress, ValidResource};
-use super::{limits, text};
+use super::{cache, completion, limits, text};
 use crate::definition::ResourceDefinition;
 
 /// Longest URI or URI template.
@@ -54,6 +54,8 @@ pub(super) fn check(
     if let Some(annotations) = &resource.annotations {
         check_annotations(&path.key("annotations"), annotations, problems);
     }
+    completion::of_resource(&path.key("completion"), &resource.completion, address.as_ref(), problems);
+    cache::check(&path.key("cache"), resource.cache.as_ref(), problems);
     let limits = limits::item(&path.key("limits"), &resource.limits, inherited, problems);
     bodies.check(&path.key("implementation"), &resource.implementation, Signature::Resource, problems);
     Some(ValidResource {
@@ -63,6 +65,8 @@ pub(super) fn check(
         description: resource.description.clone(),
         mime_type,
         annotations: resource.annotations.clone(),
+        completion: resource.completion.clone(),
+        cache: resource.cache,
         limits,
         implementation: resource.implementation.clone(),
     })

@@ -22,7 +22,7 @@ static VALIDATOR: LazyLock<Validator> =
 /// Most flaws of shape that are reported: the rest is more of the same.
 const FLAWS: usize = 500;
 /// Order of the fields, in which problems are reported.
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 18] = [
     "name",
     "description",
     "version",
@@ -36,6 +36,8 @@ const FIELDS: [&str; 16] = [
     "secrets",
     "bindings",
     "egress",
+    "sessions",
+    "cache",
     "auth",
     "limits",
     "probe",

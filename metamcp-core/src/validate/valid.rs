@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::definition::{Auth, Binding, Probe, PromptArgument, ServerDefinition, ToolExample};
+use crate::definition::{Auth, Binding, CacheHint, Probe, PromptArgument, ServerDefinition, ToolExample};
 use crate::name::{EnvName, ItemName, ServerName, TemplateKind};
 use crate::source_tree::Digest;
 
@@ -95,6 +95,16 @@ impl ValidDefinition {
         self.limits
     }
 
+    /// Whether clients of the 2025 revisions get sessions.
+    pub fn sessions(&self) -> bool {
+        self.written.sessions
+    }
+
+    /// How long clients may keep its lists.
+    pub fn cache(&self) -> Option<&CacheHint> {
+        self.written.cache.as_ref()
+    }
+
     /// Who may call it.
     pub fn auth(&self) -> &Auth {
         &self.written.auth
@@ -152,6 +162,10 @@ pub struct ValidResource {
     pub mime_type: String,
     /// MCP annotations.
     pub annotations: Option<Map<String, Value>>,
+    /// Values offered for the variables of a template.
+    pub completion: BTreeMap<String, Vec<String>>,
+    /// How long clients may keep what a read answers.
+    pub cache: Option<CacheHint>,
     /// Its limits, defaults applied.
     pub limits: EffectiveLimits,
     /// JavaScript function body, parsed and found good.

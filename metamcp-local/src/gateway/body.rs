@@ -25,7 +25,8 @@ pub(super) struct PassingBody {
 
 /// What a passing body holds on to.
 pub(super) struct Exchange {
-    pub(super) call: Call,
+    /// `None` for a stream that only listens: nothing is being worked on, so nothing waits for its end.
+    pub(super) call: Option<Call>,
     pub(super) connection: Connection,
     /// The request's id, if the answer is an event stream: it can still end with an error the client shows.
     pub(super) stream_id: Option<Value>,
@@ -41,9 +42,9 @@ impl PassingBody {
     }
 
     fn finish(&mut self) {
-        if let Some(exchange) = self.exchange.take() {
-            exchange.call.running.process.connections().put(exchange.connection);
-            exchange.call.answered();
+        if let Some(Exchange { call: Some(call), connection, .. }) = self.exchange.take() {
+            call.running.process.connections().put(connection);
+            call.answered();
         }
     }
 
@@ -79,7 +80,7 @@ impl Body for PassingBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                let Some(Exchange { call, stream_id: Some(id), .. }) = self.exchange.take() else {
+                let Some(Exchange { call: Some(call), stream_id: Some(id), .. }) = self.exchange.take() else {
                     return Poll::Ready(Some(Err(error)));
                 };
                 self.farewell = Some(Box::pin(async move { reply::failed_event(&id, &call.failure().await) }));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
 use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::{Body, Incoming};
 use serde::Deserialize;
@@ -70,6 +70,7 @@ enum Outcome {
 }
 
 async fn exchange(call: Call, mut message: Request<Full<Bytes>>, body: &Bytes) -> Outcome {
+    let listens = message.method() == Method::GET;
     loop {
         let (mut connection, is_fresh) = match ready_connection(&call).await {
             Ok(found) => found,
@@ -85,6 +86,7 @@ async fn exchange(call: Call, mut message: Request<Full<Bytes>>, body: &Bytes) -
             return Outcome::Answered(reply::failed(&reply::request_id(body), problem));
         };
         match sent {
+            Ok(response) if listens => return Outcome::Answered(listening(response, call, connection)),
             Ok(response) => return Outcome::Answered(passing(response, call, connection, body)),
             // A kept connection was closed in the meantime.
             Err(SendError::NotSent(unsent)) if !is_fresh => message = unsent,
@@ -117,7 +119,18 @@ fn passing(response: Response<Incoming>, call: Call, connection: Connection, bod
     let content_type = head.headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
     let is_stream = content_type.is_some_and(|content_type| content_type.starts_with(b"text/event-stream"));
     let stream_id = is_stream.then(|| reply::request_id(body));
-    Response::from_parts(head, Either::Right(PassingBody::new(incoming, Exchange { call, connection, stream_id })))
+    let exchange = Exchange { call: Some(call), connection, stream_id };
+    Response::from_parts(head, Either::Right(PassingBody::new(incoming, exchange)))
+}
+
+/// The stream on which a session's client listens. It lasts as long as the client likes and must hold up neither a
+/// switch of versions nor the watch over calls, so that its call is over as it begins.
+fn listening(response: Response<Incoming>, call: Call, connection: Connection) -> Response<ReplyBody> {
+    call.answered();
+    let (mut head, incoming) = response.into_parts();
+    remove_hop_by_hop(&mut head.headers);
+    let exchange = Exchange { call: None, connection, stream_id: None };
+    Response::from_parts(head, Either::Right(PassingBody::new(incoming, exchange)))
 }
 
 /// The whole body: it has to be known for the tool's timeout, and to be sent again to another process.

@@ -3,4 +3,10 @@ import definition from "./definition.json";
 import type { Environment } from "./runtime/environment.ts";
 import { createWorker } from "./runtime/handler.ts";
 
-export default createWorker({ definition, bodies, firstBodyLine }) satisfies ExportedHandler<Environment>;
+const worker = createWorker({ definition, bodies, firstBodyLine });
+
+export default worker satisfies ExportedHandler<Environment>;
+
+/** The Durable Objects of definitions that ask for sessions. */
+export class McpSession extends worker.Session {}
+export { McpSessionDirectory } from "./runtime/session-directory.ts";

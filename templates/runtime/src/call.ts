@@ -1,4 +1,10 @@
-import type { CallToolResult, InputRequiredResult, ServerContext } from "@modelcontextprotocol/server";
+import {
+  CLIENT_CAPABILITIES_META_KEY,
+  type CallToolResult,
+  type ClientCapabilities,
+  type InputRequiredResult,
+  type ServerContext,
+} from "@modelcontextprotocol/server";
 import { runBody, type BoundBody } from "./body.ts";
 import type { Catalog } from "./catalog.ts";
 import { createContext, type BodyContext } from "./context.ts";
@@ -6,9 +12,14 @@ import type { Environment } from "./environment.ts";
 import type { Extension } from "./extension.ts";
 import { answersOf, callDigest, InputNeeded, Questions, toInputRequired, type StateCodec } from "./input.ts";
 import type { ResultBounds } from "./result.ts";
+import { directoryOf } from "./session-binding.ts";
 import { callTool } from "./tool.ts";
 
-export type Era = "legacy" | "modern";
+/**
+ * How a client is served: by the 2026 revision, by the 2025 ones without a session, which leaves no way to ask the
+ * client anything, or by those within a session.
+ */
+export type Era = "modern" | "legacy" | "session";
 
 /** A catalog together with what it is bound to. */
 export interface Host {
@@ -55,6 +66,7 @@ export function callBody<Result>(
           signal,
           questions: caller.questions,
           callTool: (name, parameters) => callInner(host, name, parameters, inner),
+          resourceUpdated: async (uri) => directoryOf(host.bindings)?.resourceUpdated(uri),
         });
         return call(context, inner);
       },
@@ -80,19 +92,33 @@ export async function callToolAlone(
   return callInner(host, name, parameters, { request: undefined, signal, questions: undefined, depth: 0 });
 }
 
+/** Who sent a request, and how it is served. */
+export interface Client {
+  era: Era;
+  /** What it said about itself when its session began. */
+  capabilities: ClientCapabilities | undefined;
+}
+
 /** Serves one request of a client with `work`, and turns open questions into an `input_required` result. */
 export async function serveCall<Result>(
   host: Host,
-  era: Era,
+  client: Client,
   request: ServerContext,
   what: { name: string; parameters: unknown },
   work: (caller: Caller) => Promise<Result | InputNeeded>,
 ): Promise<Result | InputRequiredResult> {
   const { signal, method } = request.mcpReq;
   const digest = () => callDigest(method, what.name, what.parameters);
-  const answers = era === "modern" ? await answersOf(request, digest) : undefined;
-  const questions = answers && new Questions(answers);
+  const answers = client.era === "legacy" ? undefined : await answersOf(request, digest);
+  const questions = answers && new Questions(answers, capabilitiesOf(client, request));
   const outcome = await work({ request, signal, questions, depth: 0 });
   if (!(outcome instanceof InputNeeded)) return outcome;
-  return toInputRequired(outcome, host.stateCodec, { call: await digest(), answers: answers ?? {} });
+  return toInputRequired(outcome, host.stateCodec, { call: await digest(), answers: questions?.given ?? {} });
+}
+
+/** A client of the 2026 revision says with each request what it can do, one of the 2025 revisions once. */
+function capabilitiesOf({ era, capabilities }: Client, { mcpReq }: ServerContext): ClientCapabilities {
+  const envelope: Record<string, unknown> | undefined = mcpReq.envelope;
+  const declared = era === "modern" ? envelope?.[CLIENT_CAPABILITIES_META_KEY] : capabilities;
+  return (declared as ClientCapabilities | undefined) ?? {};
 }

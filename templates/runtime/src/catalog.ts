@@ -125,11 +125,11 @@ function listedTool({ limits, body, ...listed }: ToolDefinition): Tool {
   return listed as Tool;
 }
 
-function listedResource({ limits, body, uriTemplate, uri, ...listed }: ResourceDefinition): Resource[] {
+function listedResource({ limits, body, cache, completion, uriTemplate, uri, ...listed }: ResourceDefinition): Resource[] {
   return uri === undefined ? [] : [{ uri, ...listed }];
 }
 
-function listedTemplate({ limits, body, uri, uriTemplate, ...listed }: ResourceDefinition): ResourceTemplateType[] {
+function listedTemplate({ limits, body, cache, completion, uri, uriTemplate, ...listed }: ResourceDefinition): ResourceTemplateType[] {
   return uriTemplate === undefined ? [] : [{ uriTemplate, ...listed }];
 }
 

@@ -1,6 +1,7 @@
 import {
   inputRequired,
   type CallToolResult,
+  type ClientCapabilities,
   type CreateMessageRequestParams,
   type CreateMessageResult,
   type ElicitInputParams,
@@ -9,7 +10,7 @@ import {
   type LoggingLevel,
   type ServerContext,
 } from "@modelcontextprotocol/server";
-import type { Questions } from "./input.ts";
+import type { Question, Questions } from "./input.ts";
 import { toJson } from "./json.ts";
 
 /** The third parameter of every body: `ctx`. */
@@ -24,12 +25,21 @@ export interface BodyContext {
   log(level: LoggingLevel, data: unknown): Promise<void>;
   /** Calls another tool of this server, with the same checks and limits as a call from outside. */
   callTool(name: string, parameters?: Record<string, unknown>): Promise<CallToolResult>;
+  /** What the client said it can do; empty for one that cannot be asked anything. */
+  readonly clientCapabilities: ClientCapabilities;
   /** Asks the person at the client. The body runs again from its start once the answer is there. */
-  elicit(parameters: ElicitInputParams): Promise<ElicitResult>;
+  elicit(parameters: ElicitInputParams, options?: AskOptions): Promise<ElicitResult>;
   /** Asks the client's model. The body runs again from its start once the answer is there. */
-  sample(parameters: CreateMessageRequestParams): Promise<CreateMessageResult>;
+  sample(parameters: CreateMessageRequestParams, options?: AskOptions): Promise<CreateMessageResult>;
   /** Asks the client for its roots. The body runs again from its start once the answer is there. */
-  listRoots(): Promise<ListRootsResult>;
+  listRoots(options?: AskOptions): Promise<ListRootsResult>;
+  /** Tells the clients that subscribed to a resource that it changed; does nothing on a server without sessions. */
+  resourceUpdated(uri: string): Promise<void>;
+}
+
+export interface AskOptions {
+  /** What the question is called in `inputRequests`, unique within the call; by default questions are numbered. */
+  key?: string;
 }
 
 /** What a context is made from. */
@@ -37,20 +47,24 @@ export interface ContextParts {
   /** Absent when no client waits. */
   request: ServerContext | undefined;
   signal: AbortSignal;
-  /** Absent on 2025 clients, which this stateless server cannot ask. */
+  /** Absent on 2025 clients without a session, which nothing can be asked. */
   questions: Questions | undefined;
   callTool(name: string, parameters: unknown): Promise<CallToolResult>;
+  resourceUpdated(uri: string): Promise<void>;
 }
 
 const LEVELS = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 
-export function createContext({ request, signal, questions, callTool }: ContextParts): BodyContext {
+export function createContext({ request, signal, questions, callTool, resourceUpdated }: ContextParts): BodyContext {
   const mcpReq = request?.mcpReq;
 
-  function ask(method: string): Questions {
-    if (questions !== undefined) return questions;
+  /** The client's answer; its shape is the client's promise, as with any request to it. */
+  async function ask<Answer>(method: string, options: AskOptions, question: Omit<Question, "key">): Promise<Answer> {
+    if (questions !== undefined) return (await questions.ask({ ...question, key: keyOf(options) })) as Answer;
     if (mcpReq === undefined) throw new Error(`ctx.${method} needs a client, and this call is the server's own`);
-    throw new Error(`ctx.${method} needs a client that speaks MCP 2026-07-28 or newer`);
+    throw new Error(
+      `ctx.${method} needs a client that speaks MCP 2026-07-28 or newer, or a session ("sessions": true in the server's definition)`,
+    );
   }
 
   return Object.freeze<BodyContext>({
@@ -79,10 +93,22 @@ export function createContext({ request, signal, questions, callTool }: ContextP
 
     callTool: (name, parameters = {}) => callTool(name, JSON.parse(toJson(parameters))),
 
-    // The client's answers; their shape is the client's promise, as with any request to it.
-    elicit: async (parameters) => (await ask("elicit").ask("elicit", inputRequired.elicit(parameters as never))) as ElicitResult,
-    sample: async (parameters) =>
-      (await ask("sample").ask("sample", inputRequired.createMessage(parameters))) as CreateMessageResult,
-    listRoots: async () => (await ask("listRoots").ask("roots", inputRequired.listRoots())) as ListRootsResult,
+    get clientCapabilities() {
+      return structuredClone(questions?.capabilities ?? {});
+    },
+    elicit: async (parameters, options = {}) =>
+      ask("elicit", options, { kind: "elicit", request: inputRequired.elicit(parameters as never) }),
+    sample: async (parameters, options = {}) =>
+      ask("sample", options, { kind: "sampling", request: inputRequired.createMessage(parameters) }),
+    listRoots: async (options = {}) => ask("listRoots", options, { kind: "roots", request: inputRequired.listRoots() }),
+    resourceUpdated: async (uri) => resourceUpdated(String(uri)),
   });
+}
+
+const LONGEST_KEY = 128;
+
+function keyOf({ key }: AskOptions): string | undefined {
+  if (key === undefined) return undefined;
+  if (typeof key === "string" && key !== "" && key.length <= LONGEST_KEY) return key;
+  throw new TypeError(`the key of a question is a text of 1 to ${LONGEST_KEY} characters`);
 }

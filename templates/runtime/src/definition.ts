@@ -23,6 +23,12 @@ export interface ToolDefinition {
   body?: string;
 }
 
+/** How long and by whom a result may be kept: `ttlMs` and `cacheScope` of MCP 2026-07-28. */
+export interface CacheHint {
+  ttlMs: number;
+  cacheScope: "public" | "private";
+}
+
 /** Exactly one of `uri` and `uriTemplate` is present. */
 export interface ResourceDefinition {
   uri?: string;
@@ -32,6 +38,10 @@ export interface ResourceDefinition {
   description: string;
   mimeType: string;
   annotations?: Record<string, unknown>;
+  /** Values offered for the variables of a `uriTemplate`. */
+  completion?: Record<string, string[]>;
+  /** For what a read answers. */
+  cache?: CacheHint;
   limits: Limits;
   body: string;
 }
@@ -60,6 +70,8 @@ export interface Definition {
   version: string;
   template: string;
   limits: Limits;
+  /** For what the list methods answer. */
+  cache?: CacheHint;
   auth: "none" | { bearer: { secret: string } };
   vars: string[];
   secrets: string[];

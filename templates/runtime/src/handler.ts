@@ -15,6 +15,8 @@ import { createStateCodec } from "./input.ts";
 import { serveLegacy } from "./legacy.ts";
 import { lockIntrinsics } from "./lockdown.ts";
 import { DefinitionServer } from "./server.ts";
+import { createSessionClass } from "./session.ts";
+import { createSessionRoute, type SessionRoute } from "./session-route.ts";
 
 type Fetch = (request: Request) => Promise<Response>;
 type Endpoint = (request: Request, path: string) => Promise<Response>;
@@ -25,6 +27,8 @@ export interface ServerWorker {
   fetch(request: Request, env: Environment): Promise<Response>;
   /** The server as bodies see it, for code that no request of a client started. */
   host(env: Environment): Host;
+  /** The Durable Object class of sessions, which the entry module exports as `McpSession`. */
+  Session: ReturnType<typeof createSessionClass>;
 }
 
 /** The Worker of a server, with what its template adds. */
@@ -38,6 +42,7 @@ export function createWorker(generated: Generated, extension: Extension = {}): S
 
   return {
     host,
+    Session: createSessionClass(host),
     async fetch(request, env) {
       const path = new URL(request.url).pathname;
       return path === "/health" ? Response.json({ status: "ok" }) : endpoint(env)(request, path);
@@ -64,20 +69,21 @@ function createHost(catalog: Catalog, extension: Extension, env: Environment): H
 
 function createEndpoint(host: Host): Endpoint {
   const guard = createGuard(host.catalog.definition, host.bindings);
-  const serve = createProtocol(host);
+  const sessions = createSessionRoute(host.bindings);
+  const serve = createProtocol(host, sessions);
 
   return async (request, path) => {
     const refusal = await guard(request);
     if (refusal !== undefined) return refusal;
     if (path !== "/mcp") return Response.json({ error: "not found: MCP is at /mcp" }, { status: 404 });
+    if (request.method === "POST") return serve(request);
     // Without sessions there is no stream to open by GET, and nothing to DELETE.
-    if (request.method !== "POST") return jsonRpcError(405, -32000, "Method not allowed.", { Allow: "POST" });
-    return serve(request);
+    return sessions?.passOn(request) ?? jsonRpcError(405, -32000, "Method not allowed.", { Allow: "POST" });
   };
 }
 
 /** Reads a message and serves it in the era it belongs to. */
-function createProtocol(host: Host): Fetch {
+function createProtocol(host: Host, sessions: SessionRoute | undefined): Fetch {
   const modern = createMcpHandler(() => new DefinitionServer(host, "modern"), { legacy: "reject" });
 
   return async (request) => {
@@ -95,9 +101,9 @@ function createProtocol(host: Host): Fetch {
     } catch {
       return jsonRpcError(400, -32700, "Parse error: the request body is not valid JSON");
     }
-    return (await isLegacyRequest(request, message))
-      ? serveLegacy(new DefinitionServer(host, "legacy"), request, message)
-      : modern.fetch(request, { parsedBody: message });
+    if (!(await isLegacyRequest(request, message))) return modern.fetch(request, { parsedBody: message });
+    const served = await sessions?.serve(request, message, text);
+    return served ?? serveLegacy(new DefinitionServer(host, "legacy"), request, message);
   };
 }
 

@@ -1,10 +1,13 @@
 import {
   createRequestStateCodec,
   inputRequired,
+  inputResponse,
+  type ClientCapabilities,
   type InputRequiredResult,
   type RequestStateCodec,
   type ServerContext,
 } from "@modelcontextprotocol/server";
+import { createCheck, isObject } from "./schema.ts";
 
 /** A request that is embedded in an `input_required` result. */
 export type EmbeddedRequest = ReturnType<
@@ -37,33 +40,67 @@ export class InputNeeded {
   constructor(readonly requests: Record<string, EmbeddedRequest>) {}
 }
 
+/** A question of a body. */
+export interface Question {
+  /** What kind of answer belongs to it. */
+  kind: "elicit" | "sampling" | "roots";
+  request: EmbeddedRequest;
+  /** Its name among the call's questions; by default they are numbered. */
+  key: string | undefined;
+}
+
+/** What questions without a key are called, before their number. */
+const NAMES = { elicit: "elicit", sampling: "sample", roots: "roots" };
+
 /**
  * The questions of one call. MCP 2026-07-28 has no way to ask in the middle of a
  * request: the result is `input_required`, and the client repeats the call with the
  * answers. So the body runs again from its start, and its n-th question gets the
  * n-th answer; a question without an answer never resolves, and the run ends.
+ * An answer that does not fit its question counts for none, and is asked for again.
  */
 export class Questions {
   readonly needed: Promise<InputNeeded>;
+  /** The answers that the body was given: what the next round has to remember. */
+  readonly given: Record<string, unknown> = {};
   readonly #answers: Record<string, unknown>;
+  readonly #asked = new Set<string>();
   readonly #open: Record<string, EmbeddedRequest> = {};
-  #asked = 0;
   #resolveNeeded!: (needed: InputNeeded) => void;
 
-  constructor(answers: Record<string, unknown>) {
+  constructor(
+    answers: Record<string, unknown>,
+    /** What the client can be asked. */
+    readonly capabilities: ClientCapabilities,
+  ) {
     this.#answers = answers;
     this.needed = new Promise((resolve) => (this.#resolveNeeded = resolve));
   }
 
-  ask(kind: string, request: EmbeddedRequest): Promise<unknown> {
-    this.#asked += 1;
-    const key = `${kind}-${this.#asked}`;
-    if (Object.hasOwn(this.#answers, key)) return Promise.resolve(this.#answers[key]);
-    this.#open[key] = request;
+  ask(question: Question): Promise<unknown> {
+    const key = question.key ?? `${NAMES[question.kind]}-${this.#asked.size + 1}`;
+    if (this.#asked.has(key)) return Promise.reject(new Error(`two questions of one call have the key ${JSON.stringify(key)}`));
+    this.#asked.add(key);
+    const answer = Object.hasOwn(this.#answers, key) ? this.#answers[key] : undefined;
+    if (fits(answer, question)) {
+      this.given[key] = answer;
+      return Promise.resolve(answer);
+    }
+    this.#open[key] = question.request;
     // After the current turn, so that questions asked side by side go out in one round.
     setTimeout(() => this.#resolveNeeded(new InputNeeded(this.#open)));
     return new Promise(() => {});
   }
+}
+
+/** Whether an answer is of the question's kind and, where a person filled in a form, of the form's schema. */
+function fits(answer: unknown, { kind, request }: Question): boolean {
+  const view = inputResponse({ answer } as never, "answer");
+  if (view.kind !== kind) return false;
+  const params: unknown = "params" in request ? request.params : undefined;
+  if (view.kind !== "elicit" || view.action !== "accept" || !isObject(params)) return true;
+  const schema = params["requestedSchema"];
+  return !isObject(schema) || createCheck(schema)(view.content ?? {}) === undefined;
 }
 
 /** The answers that a request brings along: those of earlier rounds by its state, the new ones in the open. */

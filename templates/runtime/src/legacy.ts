@@ -52,7 +52,7 @@ async function serveBatch(server: McpServer, request: Request, messages: unknown
 }
 
 /** The SDK's 2025 codec renames the code on the way out, so it is put back where messages leave. */
-function restoreErrorCodes(transport: Transport): void {
+export function restoreErrorCodes(transport: Transport): void {
   const send = transport.send.bind(transport);
   transport.send = (message, options) => {
     if (!("error" in message) || !isResourceNotFound(message.error)) return send(message, options);

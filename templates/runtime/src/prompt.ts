@@ -59,9 +59,10 @@ export function completeArgument(catalog: Catalog, { ref, argument }: CompleteRe
 
 function completions(catalog: Catalog, ref: CompleteRequestParams["ref"], name: string): string[] {
   if (ref.type === "ref/resource") {
-    const known = catalog.resourceTemplates.some(({ definition }) => definition.uriTemplate === ref.uri);
-    if (!known) throw invalid(`Resource template ${ref.uri} not found`);
-    return [];
+    const known = catalog.resourceTemplates.find(({ definition }) => definition.uriTemplate === ref.uri);
+    if (known === undefined) throw invalid(`Resource template ${ref.uri} not found`);
+    const { completion = {} } = known.definition;
+    return Object.hasOwn(completion, name) ? completion[name]! : [];
   }
   const prompt = catalog.prompts.get(ref.name);
   if (prompt === undefined) throw invalid(`Prompt ${ref.name} not found`);

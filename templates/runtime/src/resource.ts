@@ -4,17 +4,24 @@ import {
   ResourceNotFoundError,
   type ReadResourceResult,
 } from "@modelcontextprotocol/server";
-import { callBody, type Caller, type Host } from "./call.ts";
+import { callBody, type Caller, type Era, type Host } from "./call.ts";
 import type { Catalog, CatalogResource } from "./catalog.ts";
 import { BodyFailure } from "./failure.ts";
 import type { InputNeeded } from "./input.ts";
 import { toResourceResult } from "./result.ts";
 import type { Variables } from "./uri-template.ts";
 
-export async function readResource(host: Host, uri: string, caller: Caller): Promise<ReadResourceResult | InputNeeded> {
+export async function readResource(
+  host: Host,
+  era: Era,
+  uri: string,
+  caller: Caller,
+): Promise<ReadResourceResult | InputNeeded> {
   const found = findResource(host.catalog, uri);
   if (found === undefined) throw new ResourceNotFoundError(uri);
   const { resource, variables } = found;
+  // Clients of the 2025 revisions know no such fields.
+  const hint = era === "modern" ? resource.definition.cache : undefined;
 
   try {
     return await callBody(
@@ -22,7 +29,10 @@ export async function readResource(host: Host, uri: string, caller: Caller): Pro
       resource.body,
       caller,
       (context) => resource.body.run(uri, variables, host.environment, context),
-      (returned, bounds) => toResourceResult(returned, uri, resource.definition.mimeType, bounds),
+      async (returned, bounds) => ({
+        ...hint,
+        ...(await toResourceResult(returned, uri, resource.definition.mimeType, bounds)),
+      }),
     );
   } catch (error) {
     // A read has no `isError`: only a JSON-RPC error says that it failed.
@@ -32,7 +42,7 @@ export async function readResource(host: Host, uri: string, caller: Caller): Pro
 }
 
 /** A resource with just this URI goes before templates, and templates go in the definition's order. */
-function findResource(catalog: Catalog, uri: string): { resource: CatalogResource; variables: Variables } | undefined {
+export function findResource(catalog: Catalog, uri: string): { resource: CatalogResource; variables: Variables } | undefined {
   const fixed = catalog.resources.get(uri);
   if (fixed !== undefined) return { resource: fixed, variables: {} };
   for (const resource of catalog.resourceTemplates) {

@@ -1,9 +1,18 @@
-import { McpServer, type InputRequiredResult, type ServerCapabilities } from "@modelcontextprotocol/server";
+import {
+  McpServer,
+  ProtocolError,
+  ProtocolErrorCode,
+  ResourceNotFoundError,
+  type InputRequiredResult,
+  type Server,
+  type ServerCapabilities,
+} from "@modelcontextprotocol/server";
 import { serveCall, type Era, type Host } from "./call.ts";
-import type { Definition } from "./definition.ts";
+import type { CacheHint, Definition } from "./definition.ts";
 import type { RoundState } from "./input.ts";
 import { completeArgument, getPrompt } from "./prompt.ts";
-import { readResource } from "./resource.ts";
+import { findResource, readResource } from "./resource.ts";
+import { directoryOf } from "./session-binding.ts";
 import { callTool } from "./tool.ts";
 
 /**
@@ -14,18 +23,22 @@ import { callTool } from "./tool.ts";
 export class DefinitionServer extends McpServer {
   readonly #host: Host;
 
-  constructor(host: Host, era: Era) {
+  constructor(host: Host, era: Era, session?: string) {
     const { catalog, stateCodec } = host;
     const { name, version, description } = catalog.definition;
     super(
       { name, version, description },
       {
-        capabilities: { ...capabilitiesOf(catalog.definition), ...host.extension.capabilities },
+        capabilities: { ...capabilitiesOf(catalog.definition, session !== undefined), ...host.extension.capabilities },
+        cacheHints: cacheHintsOf(catalog.definition.cache),
+        inputRequired: { maxRounds: MOST_ROUNDS },
         requestState: { verify: (state, context) => stateCodec.verify(state, context) as Promise<RoundState> },
       },
     );
     this.#host = host;
     const { server } = this;
+
+    const client = () => ({ era, capabilities: server.getClientCapabilities() });
 
     const { extension } = host;
     server.setRequestHandler("tools/list", async () => {
@@ -34,7 +47,7 @@ export class DefinitionServer extends McpServer {
     });
     server.setRequestHandler("tools/call", async ({ params }, context) => {
       const what = { name: params.name, parameters: params.arguments };
-      const result = await serveCall(host, era, context, what, (caller) =>
+      const result = await serveCall(host, client(), context, what, (caller) =>
         callTool(host, params.name, params.arguments, caller),
       );
       if (isInputRequired(result)) return result;
@@ -45,20 +58,23 @@ export class DefinitionServer extends McpServer {
       server.setRequestHandler("resources/list", () => catalog.lists.resources);
       server.setRequestHandler("resources/templates/list", () => catalog.lists.resourceTemplates);
       server.setRequestHandler("resources/read", ({ params }, context) =>
-        serveCall(host, era, context, { name: params.uri, parameters: {} }, (caller) =>
-          readResource(host, params.uri, caller),
+        serveCall(host, client(), context, { name: params.uri, parameters: {} }, (caller) =>
+          readResource(host, era, params.uri, caller),
         ),
       );
+      if (session !== undefined) addSubscriptions(server, host, session);
     }
 
     if (catalog.definition.prompts.length > 0) {
       server.setRequestHandler("prompts/list", () => catalog.lists.prompts);
       server.setRequestHandler("prompts/get", ({ params }, context) => {
         const given = params.arguments ?? {};
-        return serveCall(host, era, context, { name: params.name, parameters: given }, (caller) =>
+        return serveCall(host, client(), context, { name: params.name, parameters: given }, (caller) =>
           getPrompt(host, params.name, given, caller),
         );
       });
+    }
+    if (hasCompletions(catalog.definition)) {
       server.setRequestHandler("completion/complete", ({ params }) => completeArgument(catalog, params));
     }
     extension.extendServer?.(server, host, era);
@@ -70,14 +86,46 @@ export class DefinitionServer extends McpServer {
   }
 }
 
+/** Rounds of questions that one call of a session may take. */
+const MOST_ROUNDS = 32;
+
 /** Tools always, so that an empty server answers `tools/list` with an empty list; the rest where there is any. */
-function capabilitiesOf(definition: Definition): ServerCapabilities {
+function capabilitiesOf(definition: Definition, subscribe: boolean): ServerCapabilities {
   return {
     tools: { listChanged: false },
     logging: {},
-    ...(definition.resources.length > 0 && { resources: { listChanged: false } }),
-    ...(definition.prompts.length > 0 && { prompts: { listChanged: false }, completions: {} }),
+    ...(definition.resources.length > 0 && { resources: { listChanged: false, subscribe } }),
+    ...(definition.prompts.length > 0 && { prompts: { listChanged: false } }),
+    ...(hasCompletions(definition) && { completions: {} }),
   };
+}
+
+function hasCompletions({ prompts, resources }: Definition): boolean {
+  return prompts.length > 0 || resources.some(({ uriTemplate }) => uriTemplate !== undefined);
+}
+
+function cacheHintsOf(hint: CacheHint | undefined) {
+  if (hint === undefined) return {};
+  return {
+    "tools/list": hint,
+    "prompts/list": hint,
+    "resources/list": hint,
+    "resources/templates/list": hint,
+  };
+}
+
+/** A session's client may ask to be told when a resource changes. */
+function addSubscriptions(server: Server, host: Host, session: string): void {
+  const directory = directoryOf(host.bindings);
+  server.setRequestHandler("resources/subscribe", async ({ params: { uri } }) => {
+    if (findResource(host.catalog, uri) === undefined) throw new ResourceNotFoundError(uri);
+    if (await directory?.subscribe(session, uri)) return {};
+    throw new ProtocolError(ProtocolErrorCode.InvalidParams, "the session has too many subscriptions: unsubscribe from some");
+  });
+  server.setRequestHandler("resources/unsubscribe", async ({ params: { uri } }) => {
+    await directory?.unsubscribe(session, uri);
+    return {};
+  });
 }
 
 function isInputRequired(result: object): result is InputRequiredResult {

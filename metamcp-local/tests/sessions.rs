@@ -1,0 +1,350 @@
+//! What the server asks its client, in either era, and the sessions that clients of the 2025 revisions need for it.
+#![expect(deprecated, reason = "servers still ask for samples and roots, in the newest revision too")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod live;
+
+use std::time::Duration;
+
+use live::http::{Answer, message, post, prepare, request};
+use live::{Era, Live};
+use metamcp_core::ServerDefinition;
+use reqwest::{Client as Http, Response};
+use rmcp::model::{
+    CallToolRequestParams, ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult,
+    ElicitRequestParams, ElicitResult, ElicitationAction, Implementation, ListRootsResult, ProtocolVersion, Root,
+    SamplingMessage,
+};
+use rmcp::service::{ClientLifecycleMode, ClientServiceExt, RequestContext, RunningService};
+use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::{ClientHandler, ErrorData, RoleClient};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+/// Long past anything that works.
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn definition() -> Value {
+    let name = "{ message: 'Name?', requestedSchema: { type: 'object', properties: { name: { type: 'string' } }, required: ['name'] } }";
+    json!({
+        "name": "asking", "description": "Asks its clients.", "sessions": true,
+        "cache": { "ttlMs": 5000, "cacheScope": "public" },
+        "tools": [
+            { "name": "interview", "description": "Asks all that can be asked.",
+              "implementation": format!(
+                  "const {{ content }} = await ctx.elicit({name}, {{ key: 'who' }});\n\
+                   const messages = [{{ role: 'user', content: {{ type: 'text', text: content.name }} }}];\n\
+                   const [model, {{ roots }}] = await Promise.all([ctx.sample({{ messages, maxTokens: 5 }}), ctx.listRoots()]);\n\
+                   return `${{content.name}}: ${{model.content.text}} in ${{roots[0].uri}}`;") },
+            { "name": "elicit", "description": "Asks one thing.",
+              "implementation": format!("return await ctx.elicit({name});") },
+            { "name": "capabilities", "description": "What the client can do.",
+              "implementation": "return Object.keys(ctx.clientCapabilities).sort();" },
+            { "name": "touch", "description": "Changes a resource.",
+              "implementation": "await ctx.resourceUpdated('asked://watched');\nreturn 'touched';" }
+        ],
+        "resources": [
+            { "uri": "asked://watched", "name": "watched", "implementation": "return 'x';", "cache": { "ttlMs": 7 } },
+            { "uriTemplate": "asked://city/{name}", "name": "city", "implementation": "return variables.name;",
+              "completion": { "name": ["Rome", "Riga", "Oslo"] } }
+        ]
+    })
+}
+
+/// A client that answers what it is asked.
+#[derive(Debug, Clone)]
+struct Answering;
+
+impl ClientHandler for Answering {
+    async fn create_elicitation(
+        &self,
+        _: ElicitRequestParams,
+        _: RequestContext<RoleClient>,
+    ) -> Result<ElicitResult, ErrorData> {
+        Ok(ElicitResult::new(ElicitationAction::Accept).with_content(json!({ "name": "Ada" })))
+    }
+
+    async fn create_message(
+        &self,
+        params: CreateMessageRequestParams,
+        _: RequestContext<RoleClient>,
+    ) -> Result<CreateMessageResult, ErrorData> {
+        let asked = serde_json::to_value(&params.messages[0]).unwrap();
+        let text = format!("hello {}", asked["content"]["text"].as_str().unwrap());
+        Ok(CreateMessageResult::new(SamplingMessage::assistant_text(text), "test".to_owned()))
+    }
+
+    async fn list_roots(&self, _: RequestContext<RoleClient>) -> Result<ListRootsResult, ErrorData> {
+        Ok(ListRootsResult::new(vec![Root::new("file:///work")]))
+    }
+
+    fn get_info(&self) -> ClientConfig {
+        let capabilities: ClientCapabilities =
+            serde_json::from_value(json!({ "elicitation": {}, "sampling": {}, "roots": {} })).unwrap();
+        ClientConfig::new(capabilities, Implementation::new("metamcp-test", "1.0.0"))
+    }
+}
+
+async fn connect(url: &str, era: Era) -> RunningService<RoleClient, Answering> {
+    let lifecycle = match era {
+        Era::Initialize => ClientLifecycleMode::Initialize,
+        Era::Discover => ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] },
+    };
+    let config = StreamableHttpClientTransportConfig::with_uri(url);
+    let transport = StreamableHttpClientTransport::with_client(Http::new(), config);
+    Answering.serve_with_lifecycle(transport, lifecycle).await.unwrap()
+}
+
+/// A session by plain HTTP.
+struct Session {
+    url: String,
+    id: String,
+}
+
+impl Session {
+    /// `initialize` of a client that can do what `capabilities` says.
+    async fn open(url: &str, capabilities: &Value) -> Self {
+        let client = json!({ "name": "metamcp-test", "version": "1.0.0" });
+        let params = json!({ "protocolVersion": "2025-11-25", "capabilities": capabilities, "clientInfo": client });
+        let opened = prepare(url, Era::Initialize, "initialize", &params).send().await.unwrap();
+        let id = opened.headers()["mcp-session-id"].to_str().unwrap().to_owned();
+        assert!(Answer::of(opened).await.result()["protocolVersion"].is_string());
+        let session = Self { url: url.to_owned(), id };
+        let initialized = session.send(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })).await;
+        assert_eq!(initialized.status(), 202);
+        session
+    }
+
+    async fn send(&self, message: &Value) -> Response {
+        let request = post(&self.url).header("mcp-protocol-version", "2025-11-25").header("mcp-session-id", &self.id);
+        request.body(message.to_string()).send().await.unwrap()
+    }
+
+    async fn request(&self, method: &str, params: &Value) -> Answer {
+        Answer::of(self.send(&message(Era::Initialize, method, params)).await).await
+    }
+
+    async fn call(&self, tool: &str) -> Response {
+        self.send(&message(Era::Initialize, "tools/call", &json!({ "name": tool, "arguments": {} }))).await
+    }
+
+    async fn listen(&self) -> Response {
+        let request = Http::new().get(&self.url).header("accept", "text/event-stream");
+        request.header("mcp-session-id", &self.id).send().await.unwrap()
+    }
+
+    async fn end(&self) -> Response {
+        Http::new().delete(&self.url).header("mcp-session-id", &self.id).send().await.unwrap()
+    }
+}
+
+/// The next message of an event stream.
+async fn next_message(stream: &mut Response) -> Value {
+    let mut text = String::new();
+    while let Some(chunk) = timeout(LIMIT, stream.chunk()).await.unwrap().unwrap() {
+        text.push_str(std::str::from_utf8(&chunk).unwrap());
+        let whole = text.ends_with("\n\n").then(|| text.lines().find_map(|line| line.strip_prefix("data: "))).flatten();
+        if let Some(data) = whole {
+            return serde_json::from_str(data).unwrap();
+        }
+    }
+    panic!("the stream ended: {text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_asks_clients_of_both_eras_alike() {
+    let live = Live::open().await;
+    let deployment = live.deploy(definition()).await;
+    for era in [Era::Initialize, Era::Discover] {
+        let client = connect(deployment.url.as_str(), era).await;
+        let call = |tool: &'static str| client.call_tool(CallToolRequestParams::new(tool));
+        assert_eq!(live::text(&call("interview").await.unwrap()), "Ada: hello Ada in file:///work", "{era:?}");
+        assert_eq!(live::text(&call("capabilities").await.unwrap()), r#"["elicitation","roots","sampling"]"#);
+        client.cancel().await.unwrap();
+    }
+    live.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_cannot_be_asked_is_an_error_of_its_era() {
+    let live = Live::open().await;
+    let url = live.deploy(definition()).await.url.to_string();
+    let call = json!({ "name": "elicit", "arguments": {} });
+
+    let modern = request(&url, Era::Discover, "tools/call", &call).await;
+    assert_eq!((modern.status, modern.error_code()), (400, -32021));
+    assert!(modern.last()["error"]["data"]["requiredCapabilities"]["elicitation"].is_object(), "{modern:?}");
+
+    let session = Session::open(&url, &json!({})).await;
+    let refused = session.request("tools/call", &call).await;
+    assert_eq!(refused.result()["isError"], true);
+
+    let stateless = request(&url, Era::Initialize, "tools/call", &call).await;
+    assert_eq!(stateless.result()["isError"], true);
+    assert!(stateless.result().to_string().contains("a session"), "{stateless:?}");
+    live.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_does_not_fit_is_asked_for_again() {
+    let live = Live::open().await;
+    let url = live.deploy(definition()).await.url.to_string();
+    let session = Session::open(&url, &json!({ "elicitation": {} })).await;
+    let mut stream = session.call("elicit").await;
+    for (content, is_last) in [(json!({ "name": 7 }), false), (json!({ "name": "Ada" }), true)] {
+        let question = next_message(&mut stream).await;
+        assert_eq!(question["method"], "elicitation/create");
+        let result = json!({ "action": "accept", "content": content });
+        let accepted = session.send(&json!({ "jsonrpc": "2.0", "id": question["id"], "result": result })).await;
+        assert_eq!(accepted.status(), 202);
+        if is_last {
+            let answer = next_message(&mut stream).await;
+            assert!(answer["result"]["content"][0]["text"].as_str().unwrap().contains("Ada"), "{answer}");
+        }
+    }
+    live.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_known_by_its_id_until_it_is_deleted() {
+    let live = Live::open().await;
+    let url = live.deploy(definition()).await.url.to_string();
+    let session = Session::open(&url, &json!({})).await;
+    assert!(session.id.bytes().all(|byte| (0x21..=0x7e).contains(&byte)));
+    assert!(session.request("tools/list", &json!({})).await.result()["tools"].is_array());
+
+    let one_more = format!("{}0", &session.id[1..]);
+    for id in ["unknown", "", &"0".repeat(64), &one_more] {
+        let stranger = Session { url: url.clone(), id: id.to_owned() };
+        assert_eq!(stranger.request("tools/list", &json!({})).await.status, 404, "{id:?}");
+        assert_eq!(stranger.listen().await.status(), 404, "{id:?}");
+        assert_eq!(stranger.end().await.status(), 404, "{id:?}");
+    }
+    assert_eq!(Http::new().get(&url).send().await.unwrap().status(), 400);
+    assert_eq!(Http::new().put(&url).send().await.unwrap().status(), 405);
+    // Who asks for no session is served without one.
+    assert!(request(&url, Era::Initialize, "tools/list", &json!({})).await.result()["tools"].is_array());
+
+    assert_eq!(session.end().await.status(), 200);
+    assert_eq!(session.request("tools/list", &json!({})).await.status, 404);
+    assert_eq!(session.listen().await.status(), 404);
+    assert_eq!(session.end().await.status(), 404);
+    live.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_subscribed_hears_of_a_change_on_its_newest_stream() {
+    let live = Live::open().await;
+    let url = live.deploy(definition()).await.url.to_string();
+    let (subscribed, other) = (Session::open(&url, &json!({})).await, Session::open(&url, &json!({})).await);
+    let watched = json!({ "uri": "asked://watched" });
+    assert_eq!(
+        subscribed.request("resources/subscribe", &json!({ "uri": "asked://nothing" })).await.error_code(),
+        -32002
+    );
+    assert_eq!(subscribed.request("resources/subscribe", &watched).await.result(), &json!({}));
+
+    // The first stream is left without a word, as by a client that lost its network.
+    let lost = subscribed.listen().await;
+    let mut stream = subscribed.listen().await;
+    assert_eq!((lost.status(), stream.status()), (reqwest::StatusCode::OK, reqwest::StatusCode::OK));
+    for _ in 0..2 {
+        assert_eq!(Answer::of(other.call("touch").await).await.result()["content"][0]["text"], "touched");
+        let heard = next_message(&mut stream).await;
+        assert_eq!((&heard["method"], &heard["params"]), (&json!("notifications/resources/updated"), &watched));
+    }
+    assert_eq!(subscribed.request("resources/unsubscribe", &watched).await.result(), &json!({}));
+    live.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_outlives_a_new_version_and_its_open_stream_does_not_hold_the_switch_up() {
+    let live = Live::open().await;
+    let key = live.create(definition()).await;
+    let url = live.meta.deployments().deploy(&key).await.unwrap().url.to_string();
+    let session = Session::open(&url, &json!({ "elicitation": {} })).await;
+    let watched = json!({ "uri": "asked://watched" });
+    assert_eq!(session.request("resources/subscribe", &watched).await.result(), &json!({}));
+    let mut before = session.listen().await;
+
+    let described = |written: &ServerDefinition| Ok(ServerDefinition { description: "New.".into(), ..written.clone() });
+    live.meta.servers().edit(&key, described).await.unwrap();
+    live.meta.deployments().deploy(&key).await.unwrap();
+    // The process that held it is gone.
+    assert!(!matches!(timeout(LIMIT, before.chunk()).await.unwrap(), Ok(Some(_))));
+
+    let mut stream = session.call("elicit").await;
+    let question = next_message(&mut stream).await;
+    assert_eq!(question["method"], "elicitation/create");
+    session.send(&json!({ "jsonrpc": "2.0", "id": question["id"], "result": { "action": "decline" } })).await;
+    assert!(next_message(&mut stream).await.to_string().contains("decline"));
+    let mut after = session.listen().await;
+    session.call("touch").await;
+    assert_eq!(next_message(&mut after).await["method"], "notifications/resources/updated");
+    live.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cache_hints_and_completion_are_what_the_definition_says() {
+    let live = Live::open().await;
+    let url = live.deploy(definition()).await.url.to_string();
+    let listed = request(&url, Era::Discover, "tools/list", &json!({})).await;
+    assert_eq!((&listed.result()["ttlMs"], &listed.result()["cacheScope"]), (&json!(5000), &json!("public")));
+    let read = request(&url, Era::Discover, "resources/read", &json!({ "uri": "asked://watched" })).await;
+    assert_eq!((&read.result()["ttlMs"], &read.result()["cacheScope"]), (&json!(7), &json!("private")));
+    let city = request(&url, Era::Discover, "resources/read", &json!({ "uri": "asked://city/Rome" })).await;
+    assert_eq!(city.result()["ttlMs"], 0);
+    for era in [Era::Initialize, Era::Discover] {
+        let params = json!({
+            "ref": { "type": "ref/resource", "uri": "asked://city/{name}" },
+            "argument": { "name": "name", "value": "r" }
+        });
+        let offered = request(&url, era, "completion/complete", &params).await;
+        assert_eq!(offered.result()["completion"]["values"], json!(["Rome", "Riga"]));
+    }
+    let legacy = request(&url, Era::Initialize, "resources/read", &json!({ "uri": "asked://watched" })).await;
+    assert_eq!(legacy.result().get("ttlMs"), None);
+    live.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_sessions_there_is_nothing_to_open_or_delete() {
+    let live = Live::open().await;
+    let mut plain = definition();
+    plain.as_object_mut().unwrap().remove("sessions");
+    let url = live.deploy(plain).await.url.to_string();
+    let params =
+        json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
+    let opened = prepare(&url, Era::Initialize, "initialize", &params).send().await.unwrap();
+    assert_eq!(opened.headers().get("mcp-session-id"), None);
+    assert!(Answer::of(opened).await.result()["capabilities"]["resources"]["subscribe"] != json!(true));
+    assert_eq!(Http::new().get(&url).send().await.unwrap().status(), 405);
+    assert_eq!(Http::new().delete(&url).send().await.unwrap().status(), 405);
+    let touched = request(&url, Era::Initialize, "tools/call", &json!({ "name": "touch", "arguments": {} })).await;
+    assert_eq!(touched.result()["content"][0]["text"], "touched");
+    live.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a minute"]
+async fn a_server_keeps_no_more_than_a_thousand_sessions() {
+    let live = Live::open().await;
+    let url = live.deploy(definition()).await.url.to_string();
+    let client = Http::new();
+    let params =
+        json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
+    let open = || async {
+        let request = prepare(&url, Era::Initialize, "initialize", &params).build().unwrap();
+        let opened = client.execute(request).await.unwrap();
+        let status = opened.status().as_u16();
+        opened.bytes().await.unwrap();
+        status
+    };
+    for _ in 0..1000 {
+        assert_eq!(open().await, 200);
+    }
+    // All of them were used a moment ago, so none is given up for a new one.
+    assert_eq!(open().await, 503);
+    live.close().await;
+}
