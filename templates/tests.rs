@@ -31,6 +31,19 @@ fn every_runtime_file_is_embedded() {
 }
 
 #[test]
+fn every_template_exports_the_classes_of_sessions() {
+    for template in TEMPLATES {
+        let index = template.files.iter().find(|file| file.path == "src/index.ts").unwrap().content;
+        for export in [
+            "export class McpSession extends worker.Session {}",
+            "export { McpSessionDirectory } from \"./runtime/session-directory.ts\";",
+        ] {
+            assert!(index.contains(export), "{}: src/index.ts lacks `{export}`", template.name);
+        }
+    }
+}
+
+#[test]
 fn every_template_file_is_embedded_rendered_or_a_test() {
     for template in TEMPLATES {
         let embedded: BTreeSet<_> = template.files.iter().map(|file| file.path.to_owned()).collect();

@@ -70,8 +70,8 @@ pub struct ServerDefinition {
     pub egress: Option<Vec<String>>,
     /// Whether clients of the 2025 revisions get sessions, which `ctx.elicit`, `ctx.sample`, `ctx.listRoots` and
     /// resource subscriptions need with them (clients of 2026-07-28 need none for the first three). Each is a
-    /// Durable Object, so that a switch of versions holds calls for a moment. Default `false`: they are served
-    /// statelessly. At most 1,000 are kept; one that is not used for a day ends.
+    /// Durable Object, so that a switch of versions holds calls for a moment and the server does not sleep. Default
+    /// `false`: they are served statelessly. At most 1,000 are kept; one that is not used for a day ends.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sessions: bool,
     /// How long clients may keep the lists of tools, resources and prompts; default: not at all.

@@ -5,7 +5,7 @@ mod arbitrary;
 
 use arbitrary::arbitrary_json;
 use metamcp_core::contract::definitions;
-use metamcp_core::{EnvName, ItemName, ServerName};
+use metamcp_core::{CacheHint, CacheScope, EnvName, ItemName, ServerName};
 use metamcp_core::{ServerDefinition, ValidationErrors, definition_schema, validate, validate_json};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -180,7 +180,7 @@ fn everything_wrong_is_said_at_once() {
       /egress/2: "10.1.2.3/8" has bits set behind its prefix; write "10.0.0.0/8"
       /auth/bearer/secret: secret "TOKN" is not declared; did you mean "TOKEN"?; add it to `secrets`
       /limits/memoryMb: is a text; must be a whole number
-      /tool: "tool" is no field here; did you mean "tools"?; fields are auth, bindings, dependencies, description, egress, limits, name, options, probe, prompts, resources, secrets, template, tools, vars, version
+      /tool: "tool" is no field here; did you mean "tools"?; fields are auth, bindings, cache, dependencies, description, egress, limits, name, options, probe, prompts, resources, secrets, sessions, template, tools, vars, version
     "##);
 }
 
@@ -189,6 +189,43 @@ fn the_published_schema_accepts_what_serde_writes() {
     let written = serde_json::to_value(minimal()).unwrap();
     assert_eq!(ServerDefinition::from_json(&written), Ok(minimal()));
     assert!(jsonschema::draft202012::meta::is_valid(definition_schema()));
+}
+
+#[test]
+fn completion_and_cache_hints_are_held_against_what_they_are_for() {
+    let year = 31_536_000_000_u64;
+    let resource = |name: &str, rest: Value| {
+        let mut resource = json!({ "name": name, "implementation": "return 1;" });
+        resource.as_object_mut().unwrap().extend(rest.as_object().cloned().unwrap());
+        resource
+    };
+    let json = json!({
+        "name": "server", "description": "A server", "sessions": "yes",
+        "cache": { "ttlMs": year + 1, "cacheScope": "everybody" },
+        "resources": [
+            resource("a", json!({ "uri": "a://a", "completion": { "id": ["1"] } })),
+            resource("b", json!({ "uriTemplate": "b://{+city}{?lang*}", "completion": {
+                "cty": ["Rome"], "lang": ["en", "x".repeat(257), "a\nb"] } })),
+            resource("c", json!({ "uriTemplate": "c://{id}", "cache": { "ttlMs": -1 } })),
+            resource("d", json!({ "uriTemplate": "d://{id}", "completion": { "id": ["1"] }, "cache": { "ttlMs": year } }))
+        ]
+    });
+    insta::assert_snapshot!(show(validate_json(&json)), @r##"
+    the definition has 8 problems
+      /resources/0/completion: is for the variables of a `uriTemplate`, and this resource has a `uri`; remove it
+      /resources/1/completion/cty: "cty" is no variable of the template; did you mean "city"?; it has city, lang
+      /resources/1/completion/lang/1: is longer than 256 characters
+      /resources/1/completion/lang/2: holds U+000A, a control or direction character that can hide text from people; remove it
+      /resources/2/cache/ttlMs: the value is less than the minimum of 0
+      /sessions: is a text; must be true or false
+      /cache/cacheScope: must be one of ["public","private"]
+      /cache/ttlMs: the value is greater than the maximum of 31536000000
+    "##);
+    let written = definition(json!({ "name": "server", "description": "A server", "cache": { "ttlMs": 1 } }));
+    let cache = written.cache.unwrap();
+    assert_eq!(cache.cache_scope, CacheScope::Private);
+    let beyond = ServerDefinition { cache: Some(CacheHint { ttl_ms: year + 1, ..cache }), ..written };
+    assert_eq!(validate(&beyond).unwrap_err().problems()[0].pointer, "/cache/ttlMs");
 }
 
 proptest! {

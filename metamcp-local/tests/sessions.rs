@@ -9,7 +9,7 @@ use std::time::Duration;
 use live::http::{Answer, message, post, prepare, request};
 use live::{Era, Live};
 use metamcp_core::ServerDefinition;
-use reqwest::{Client as Http, Response};
+use reqwest::{Client as Http, RequestBuilder, Response};
 use rmcp::model::{
     CallToolRequestParams, ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult,
     ElicitRequestParams, ElicitResult, ElicitationAction, Implementation, ListRootsResult, ProtocolVersion, Root,
@@ -96,6 +96,12 @@ async fn connect(url: &str, era: Era) -> RunningService<RoleClient, Answering> {
     Answering.serve_with_lifecycle(transport, lifecycle).await.unwrap()
 }
 
+/// The parameters with which a client of the 2025 revisions begins.
+fn initialize(capabilities: &Value) -> Value {
+    let client = json!({ "name": "metamcp-test", "version": "1.0.0" });
+    json!({ "protocolVersion": "2025-11-25", "capabilities": capabilities, "clientInfo": client })
+}
+
 /// A session by plain HTTP.
 struct Session {
     url: String,
@@ -105,9 +111,7 @@ struct Session {
 impl Session {
     /// `initialize` of a client that can do what `capabilities` says.
     async fn open(url: &str, capabilities: &Value) -> Self {
-        let client = json!({ "name": "metamcp-test", "version": "1.0.0" });
-        let params = json!({ "protocolVersion": "2025-11-25", "capabilities": capabilities, "clientInfo": client });
-        let opened = prepare(url, Era::Initialize, "initialize", &params).send().await.unwrap();
+        let opened = prepare(url, Era::Initialize, "initialize", &initialize(capabilities)).send().await.unwrap();
         let id = opened.headers()["mcp-session-id"].to_str().unwrap().to_owned();
         assert!(Answer::of(opened).await.result()["protocolVersion"].is_string());
         let session = Self { url: url.to_owned(), id };
@@ -130,8 +134,16 @@ impl Session {
     }
 
     async fn listen(&self) -> Response {
+        self.listening().send().await.unwrap()
+    }
+
+    async fn listen_again(&self, last_event: &str) -> Response {
+        self.listening().header("last-event-id", last_event).send().await.unwrap()
+    }
+
+    fn listening(&self) -> RequestBuilder {
         let request = Http::new().get(&self.url).header("accept", "text/event-stream");
-        request.header("mcp-session-id", &self.id).send().await.unwrap()
+        request.header("mcp-session-id", &self.id)
     }
 
     async fn end(&self) -> Response {
@@ -141,12 +153,18 @@ impl Session {
 
 /// The next message of an event stream.
 async fn next_message(stream: &mut Response) -> Value {
+    next_event(stream).await.1
+}
+
+/// The id and the message of the next event that has one.
+async fn next_event(stream: &mut Response) -> (String, Value) {
     let mut text = String::new();
     while let Some(chunk) = timeout(LIMIT, stream.chunk()).await.unwrap().unwrap() {
         text.push_str(std::str::from_utf8(&chunk).unwrap());
-        let whole = text.ends_with("\n\n").then(|| text.lines().find_map(|line| line.strip_prefix("data: "))).flatten();
-        if let Some(data) = whole {
-            return serde_json::from_str(data).unwrap();
+        let field =
+            |name: &str| text.lines().filter_map(|line| line.strip_prefix(name)).rfind(|value| !value.is_empty());
+        if let (true, Some(data)) = (text.ends_with("\n\n"), field("data: ")) {
+            return (field("id: ").unwrap_or_default().to_owned(), serde_json::from_str(data).unwrap());
         }
     }
     panic!("the stream ended: {text}");
@@ -223,8 +241,15 @@ async fn a_session_is_known_by_its_id_until_it_is_deleted() {
     }
     assert_eq!(Http::new().get(&url).send().await.unwrap().status(), 400);
     assert_eq!(Http::new().put(&url).send().await.unwrap().status(), 405);
-    // Who asks for no session is served without one.
+    // Who asks for no session, or could not be asked anything in it, is served without one.
     assert!(request(&url, Era::Initialize, "tools/list", &json!({})).await.result()["tools"].is_array());
+    let only_json =
+        Http::new().post(&url).header("content-type", "application/json").header("accept", "application/json");
+    let opened =
+        only_json.body(message(Era::Initialize, "initialize", &initialize(&json!({}))).to_string()).send().await;
+    assert_eq!(opened.unwrap().headers().get("mcp-session-id"), None);
+    let huge = initialize(&json!({ "experimental": { "x": { "y": "z".repeat(70_000) } } }));
+    assert_eq!(request(&url, Era::Initialize, "initialize", &huge).await.status, 413);
 
     assert_eq!(session.end().await.status(), 200);
     assert_eq!(session.request("tools/list", &json!({})).await.status, 404);
@@ -255,6 +280,28 @@ async fn whoever_subscribed_hears_of_a_change_on_its_newest_stream() {
         assert_eq!((&heard["method"], &heard["params"]), (&json!("notifications/resources/updated"), &watched));
     }
     assert_eq!(subscribed.request("resources/unsubscribe", &watched).await.result(), &json!({}));
+    live.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_lost_its_connection_gets_what_it_missed() {
+    let live = Live::open().await;
+    let url = live.deploy(definition()).await.url.to_string();
+    let session = Session::open(&url, &json!({ "elicitation": {} })).await;
+    let mut lost = session.call("elicit").await;
+    let (last, question) = next_event(&mut lost).await;
+    drop(lost);
+    session.send(&json!({ "jsonrpc": "2.0", "id": question["id"], "result": { "action": "decline" } })).await;
+    let mut resumed = session.listen_again(&last).await;
+    assert!(next_message(&mut resumed).await["result"].to_string().contains("decline"));
+
+    let watched = json!({ "uri": "asked://watched" });
+    session.request("resources/subscribe", &watched).await;
+    // An event from before a restart is not known any more: the client listens afresh.
+    let mut stream = session.listen_again("_GET_stream:before:7").await;
+    session.call("touch").await.bytes().await.unwrap();
+    assert_eq!(next_message(&mut stream).await["params"], watched);
+    assert_eq!(session.listen_again("a-call:before:7").await.status(), 400);
     live.close().await;
 }
 
@@ -314,8 +361,7 @@ async fn without_sessions_there_is_nothing_to_open_or_delete() {
     let mut plain = definition();
     plain.as_object_mut().unwrap().remove("sessions");
     let url = live.deploy(plain).await.url.to_string();
-    let params =
-        json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
+    let params = initialize(&json!({}));
     let opened = prepare(&url, Era::Initialize, "initialize", &params).send().await.unwrap();
     assert_eq!(opened.headers().get("mcp-session-id"), None);
     assert!(Answer::of(opened).await.result()["capabilities"]["resources"]["subscribe"] != json!(true));
@@ -332,8 +378,7 @@ async fn a_server_keeps_no_more_than_a_thousand_sessions() {
     let live = Live::open().await;
     let url = live.deploy(definition()).await.url.to_string();
     let client = Http::new();
-    let params =
-        json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
+    let params = initialize(&json!({}));
     let open = || async {
         let request = prepare(&url, Era::Initialize, "initialize", &params).build().unwrap();
         let opened = client.execute(request).await.unwrap();

@@ -21,7 +21,11 @@ impl Answer {
         let content_type = content_type.split(';').next().unwrap_or_default().to_owned();
         let text = response.text().await.unwrap();
         let messages = if content_type == "text/event-stream" {
-            text.lines().filter_map(|line| line.strip_prefix("data: ")).map(parse).collect()
+            // A stream may begin with an event that has nothing but an id.
+            text.lines()
+                .filter_map(|line| line.strip_prefix("data: ").filter(|data| !data.is_empty()))
+                .map(parse)
+                .collect()
         } else if text.is_empty() {
             Vec::new()
         } else {

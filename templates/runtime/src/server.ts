@@ -114,11 +114,14 @@ function cacheHintsOf(hint: CacheHint | undefined) {
   };
 }
 
+/** Of a resource somebody may subscribe to: the same as of a definition's own. */
+const LONGEST_URI = 2048;
+
 /** A session's client may ask to be told when a resource changes. */
 function addSubscriptions(server: Server, host: Host, session: string): void {
   const directory = directoryOf(host.bindings);
   server.setRequestHandler("resources/subscribe", async ({ params: { uri } }) => {
-    if (findResource(host.catalog, uri) === undefined) throw new ResourceNotFoundError(uri);
+    if (uri.length > LONGEST_URI || findResource(host.catalog, uri) === undefined) throw new ResourceNotFoundError(uri);
     if (await directory?.subscribe(session, uri)) return {};
     throw new ProtocolError(ProtocolErrorCode.InvalidParams, "the session has too many subscriptions: unsubscribe from some");
   });

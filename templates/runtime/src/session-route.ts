@@ -11,6 +11,9 @@ export interface SessionRoute {
   serve(request: Request, message: unknown, text: string): Promise<Response | undefined>;
 }
 
+/** The message is kept as long as its session. */
+const LONGEST_INITIALIZE = 64 * 1024;
+
 /** `undefined` for a server that has no sessions. */
 export function createSessionRoute(env: Environment): SessionRoute | undefined {
   const sessions = sessionsOf(env);
@@ -32,7 +35,11 @@ export function createSessionRoute(env: Environment): SessionRoute | undefined {
       // The body was read already, and within its bound.
       const again = () => new Request(url, { method: "POST", headers, body: text });
       if (id !== null) return sessions.find(id)?.fetch(again()) ?? sessionNotFound();
-      if (!isInitializeRequest(message)) return undefined;
+      // Without event streams nothing can be asked in the middle of a call.
+      if (!isInitializeRequest(message) || !takesStreams(request)) return undefined;
+      if (text.length > LONGEST_INITIALIZE) {
+        return jsonRpcError(413, -32000, `Payload Too Large: initialize must not exceed ${LONGEST_INITIALIZE} characters`);
+      }
 
       const opened = sessions.newId();
       if (!(await directoryOf(env)?.open(opened))) {
@@ -41,4 +48,9 @@ export function createSessionRoute(env: Environment): SessionRoute | undefined {
       return sessions.find(opened)?.fetch(again());
     },
   };
+}
+
+function takesStreams(request: Request): boolean {
+  const accept = request.headers.get("accept") ?? "";
+  return accept.includes("application/json") && accept.includes("text/event-stream");
 }

@@ -5,16 +5,22 @@ import {
   WebStandardStreamableHTTPServerTransport,
   type JSONRPCMessage,
 } from "@modelcontextprotocol/server";
+import { jsonRpcError } from "./answer.ts";
 import type { Host } from "./call.ts";
 import type { Environment } from "./environment.ts";
 import { restoreErrorCodes } from "./legacy.ts";
 import { DefinitionServer } from "./server.ts";
 import { directoryOf, SESSION_HEADER, sessionNotFound } from "./session-binding.ts";
+import { SessionEvents } from "./session-events.ts";
 
 /** A session without a request for so long ends. */
 const IDLE_MILLISECONDS = 24 * 60 * 60 * 1000;
 /** Use is written down no more often than this. */
 const TOUCH_MILLISECONDS = 60 * 1000;
+/** How long a client waits before it comes back for a stream that ended. */
+const RETRY_MILLISECONDS = 1000;
+
+const LONGEST_LEVEL = 32;
 
 /** What makes a session again after its object left memory: the client's own words. */
 interface Stored {
@@ -26,6 +32,7 @@ interface Stored {
 interface Live {
   server: DefinitionServer;
   transport: WebStandardStreamableHTTPServerTransport;
+  events: SessionEvents;
 }
 
 /** The calls that the Worker and the directory make. */
@@ -50,11 +57,10 @@ export function createSessionClass(hostOf: (env: Environment) => Host) {
       const live = await this.#resume();
       if (live === undefined) return sessionNotFound();
       await this.#touch();
-      // A client that lost its stream may be back before the loss is noticed: the newest stream counts.
-      if (request.method === "GET") live.transport.closeStandaloneSSEStream();
+      if (request.method === "GET") return listen(live, request);
       const response = await live.transport.handleRequest(request, { parsedBody: message });
       if (request.method === "DELETE" && response.ok) await this.#forget();
-      if (isJSONRPCRequest(message) && message.method === "logging/setLevel") await this.#keepLevel(message);
+      if (isJSONRPCRequest(message) && message.method === "logging/setLevel") await this.#keepLevel(message.params?.["level"]);
       return response;
     }
 
@@ -83,7 +89,9 @@ export function createSessionClass(hostOf: (env: Environment) => Host) {
       void this.ctx.storage.put({ stored: { initialize } satisfies Stored, touched: this.#touched });
       void this.ctx.storage.setAlarm(this.#touched + IDLE_MILLISECONDS);
       this.#live = this.#connect();
-      return (await this.#live).transport.handleRequest(request, { parsedBody: initialize });
+      const response = await (await this.#live).transport.handleRequest(request, { parsedBody: initialize });
+      if (!response.ok) await this.#forget();
+      return response;
     }
 
     /** The session, made again from what is stored where the object had left memory; `undefined` where there is none. */
@@ -113,17 +121,22 @@ export function createSessionClass(hostOf: (env: Environment) => Host) {
     async #connect(): Promise<Live> {
       const host = hostOf(this.env);
       const server = new DefinitionServer(host, "session", this.ctx.id.toString());
+      const events = new SessionEvents();
       const transport = new WebStandardStreamableHTTPServerTransport({
         sessionIdGenerator: () => this.ctx.id.toString(),
+        eventStore: events,
+        retryInterval: RETRY_MILLISECONDS,
       });
       restoreErrorCodes(transport);
       await server.connect(transport);
-      return { server, transport };
+      return { server, transport, events };
     }
 
-    async #keepLevel(setLevel: JSONRPCMessage): Promise<void> {
+    async #keepLevel(level: unknown): Promise<void> {
       const stored = await this.ctx.storage.get<Stored>("stored");
-      if (stored !== undefined) await this.ctx.storage.put("stored", { ...stored, setLevel });
+      if (stored === undefined || typeof level !== "string" || level.length > LONGEST_LEVEL) return;
+      const setLevel: JSONRPCMessage = { jsonrpc: "2.0", id: 0, method: "logging/setLevel", params: { level } };
+      await this.ctx.storage.put("stored", { ...stored, setLevel });
     }
 
     async #touch(): Promise<void> {
@@ -141,4 +154,18 @@ export function createSessionClass(hostOf: (env: Environment) => Host) {
       await directoryOf(this.env)?.close(this.ctx.id.toString());
     }
   };
+}
+
+/** Opens a stream by GET: afresh, or where `Last-Event-ID` says that another one broke off. */
+async function listen({ transport, events }: Live, request: Request): Promise<Response> {
+  const last = request.headers.get("last-event-id");
+  if (last !== null && events.has(last)) return transport.handleRequest(request);
+  if (last !== null && !events.isStandalone(last)) {
+    return jsonRpcError(400, -32000, "Bad Request: what the stream missed is not kept any more");
+  }
+  const headers = new Headers(request.headers);
+  headers.delete("last-event-id");
+  // A client that lost its stream may be back before the loss is noticed: the newest stream counts.
+  transport.closeStandaloneSSEStream();
+  return transport.handleRequest(new Request(request.url, { headers }));
 }
