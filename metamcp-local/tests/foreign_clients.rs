@@ -1,4 +1,5 @@
 //! Clients that are not ours, against a generated server: the MCP inspector's CLI and the official TypeScript client.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod live;
 

@@ -371,25 +371,3 @@ async fn without_sessions_there_is_nothing_to_open_or_delete() {
     assert_eq!(touched.result()["content"][0]["text"], "touched");
     live.close().await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a minute"]
-async fn a_server_keeps_no_more_than_a_thousand_sessions() {
-    let live = Live::open().await;
-    let url = live.deploy(definition()).await.url.to_string();
-    let client = Http::new();
-    let params = initialize(&json!({}));
-    let open = || async {
-        let request = prepare(&url, Era::Initialize, "initialize", &params).build().unwrap();
-        let opened = client.execute(request).await.unwrap();
-        let status = opened.status().as_u16();
-        opened.bytes().await.unwrap();
-        status
-    };
-    for _ in 0..1000 {
-        assert_eq!(open().await, 200);
-    }
-    // All of them were used a moment ago, so none is given up for a new one.
-    assert_eq!(open().await, 503);
-    live.close().await;
-}

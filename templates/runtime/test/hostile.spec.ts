@@ -113,6 +113,11 @@ before(async () => {
         { name: "streams", body: "for (;;) {\n  await ctx.progress(1);\n  await new Promise((r) => setTimeout(r, 1));\n}", concurrency: 1 },
         { name: "one_at_a_time", body: "await new Promise((r) => setTimeout(r, 100));\nreturn 1;", concurrency: 1 },
         {
+          name: "same_key",
+          body: "await Promise.all([ctx.listRoots({ key: 'k' }), ctx.listRoots({ key: 'k' })]);\nreturn 1;",
+        },
+        { name: "empty_key", body: "await ctx.listRoots({ key: '' });\nreturn 1;" },
+        {
           name: "two_questions",
           body: "const [a, b] = await Promise.all([ctx.listRoots(), ctx.sample({ messages: [], maxTokens: 1 })]);\nconst c = await ctx.elicit({ message: 'c', requestedSchema: { type: 'object', properties: {} } });\nreturn [a.roots.length, b.model, c.action];",
         },
@@ -267,6 +272,12 @@ test("questions side by side go out in one round, later ones in the next", async
 
   const forged = { ...last, requestState: `${second.requestState.slice(0, -2)}AA` };
   assert.equal((await request(server.url, "2026-07-28", "tools/call", forged)).error.code, -32602);
+});
+
+test("the keys of questions are texts, and unique within their call", async () => {
+  const ask = async (name: string) => (await call("2026-07-28", name)).result.content[0].text;
+  assert.match(await ask("same_key"), /two questions of one call have the key "k"/);
+  assert.match(await ask("empty_key"), /the key of a question is a text of 1 to 128 characters/);
 });
 
 describe("requests that are no MCP", () => {

@@ -14,6 +14,8 @@ export interface GeneratedServer {
   bodies: Record<string, string>;
   /** Text bindings. */
   environment?: Record<string, string>;
+  /** Classes of Durable Objects, by binding. */
+  durableObjects?: Record<string, string>;
 }
 
 export interface RunningServer {
@@ -39,6 +41,7 @@ export async function bundleRuntime(entry: string, outfile: string): Promise<voi
 export async function startServer(entry: string, server: GeneratedServer): Promise<RunningServer> {
   const folder = await mkdtemp(join(tmpdir(), "metamcp-runtime-"));
   await mkdir(join(folder, "bodies"));
+  await mkdir(join(folder, "state"));
   await bundleRuntime(entry, join(folder, "runtime.js"));
   await writeFile(join(folder, "definition.json"), JSON.stringify(server.definition));
   await writeFile(join(folder, "bodies.js"), server.bodiesIndex);
@@ -65,24 +68,31 @@ export async function startServer(entry: string, server: GeneratedServer): Promi
 }
 
 function configText(server: GeneratedServer): string {
+  const objects = Object.entries(server.durableObjects ?? {});
+  const namespaces = objects.map(([, name]) => `(className = "${name}", uniqueKey = "${name}", enableSql = true)`);
   const modules = [
     `(name = "runtime.js", esModule = embed "runtime.js")`,
     `(name = "bodies.js", esModule = embed "bodies.js")`,
     `(name = "definition.json", json = embed "definition.json")`,
     ...Object.keys(server.bodies).map((name) => `(name = "bodies/${name}.js", esModule = embed "bodies/${name}.js")`),
   ];
-  const bindings = Object.entries(server.environment ?? {}).map(
-    ([name, text]) => `(name = ${JSON.stringify(name)}, text = ${JSON.stringify(text)})`,
-  );
+  const bindings = [
+    ...Object.entries(server.environment ?? {}).map(
+      ([name, text]) => `(name = ${JSON.stringify(name)}, text = ${JSON.stringify(text)})`,
+    ),
+    ...objects.map(([binding, name]) => `(name = "${binding}", durableObjectNamespace = "${name}")`),
+  ];
   return `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
-  services = [(name = "main", worker = .main)],
+  services = [(name = "main", worker = .main), (name = "state", disk = (path = "state", writable = true))],
   sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "main")],
 );
 const main :Workerd.Worker = (
   compatibilityDate = "2026-11-01",
   modules = [${modules.join(", ")}],
   bindings = [${bindings.join(", ")}],
+  durableObjectNamespaces = [${namespaces.join(", ")}],
+  durableObjectStorage = (localDisk = "state"),
 );
 `;
 }
