@@ -289,10 +289,10 @@ async fn a_client_that_lost_its_connection_gets_what_it_missed() {
     let url = live.deploy(definition()).await.url.to_string();
     let session = Session::open(&url, &json!({ "elicitation": {} })).await;
     let mut lost = session.call("elicit").await;
-    let (last, question) = next_event(&mut lost).await;
+    let (event, question) = next_event(&mut lost).await;
     drop(lost);
     session.send(&json!({ "jsonrpc": "2.0", "id": question["id"], "result": { "action": "decline" } })).await;
-    let mut resumed = session.listen_again(&last).await;
+    let mut resumed = session.listen_again(&event).await;
     assert!(next_message(&mut resumed).await["result"].to_string().contains("decline"));
 
     let watched = json!({ "uri": "asked://watched" });
