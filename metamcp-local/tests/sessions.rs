@@ -1,100 +1,20 @@
-//! What the server asks its client, in either era, and the sessions that clients of the 2025 revisions need for it.
-#![expect(deprecated, reason = "servers still ask for samples and roots, in the newest revision too")]
+//! Sessions of clients of the 2025 revisions: how they begin and end, what they survive, what goes over their streams.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod live;
 
 use std::time::Duration;
 
+use live::asking::definition;
 use live::http::{Answer, message, post, prepare, request};
 use live::{Era, Live};
 use metamcp_core::ServerDefinition;
 use reqwest::{Client as Http, RequestBuilder, Response};
-use rmcp::model::{
-    CallToolRequestParams, ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult,
-    ElicitRequestParams, ElicitResult, ElicitationAction, Implementation, ListRootsResult, ProtocolVersion, Root,
-    SamplingMessage,
-};
-use rmcp::service::{ClientLifecycleMode, ClientServiceExt, RequestContext, RunningService};
-use rmcp::transport::StreamableHttpClientTransport;
-use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
-use rmcp::{ClientHandler, ErrorData, RoleClient};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 /// Long past anything that works.
 const LIMIT: Duration = Duration::from_secs(60);
-
-fn definition() -> Value {
-    let name = "{ message: 'Name?', requestedSchema: { type: 'object', properties: { name: { type: 'string' } }, required: ['name'] } }";
-    json!({
-        "name": "asking", "description": "Asks its clients.", "sessions": true,
-        "cache": { "ttlMs": 5000, "cacheScope": "public" },
-        "tools": [
-            { "name": "interview", "description": "Asks all that can be asked.",
-              "implementation": format!(
-                  "const {{ content }} = await ctx.elicit({name}, {{ key: 'who' }});\n\
-                   const messages = [{{ role: 'user', content: {{ type: 'text', text: content.name }} }}];\n\
-                   const [model, {{ roots }}] = await Promise.all([ctx.sample({{ messages, maxTokens: 5 }}), ctx.listRoots()]);\n\
-                   return `${{content.name}}: ${{model.content.text}} in ${{roots[0].uri}}`;") },
-            { "name": "elicit", "description": "Asks one thing.",
-              "implementation": format!("return await ctx.elicit({name});") },
-            { "name": "capabilities", "description": "What the client can do.",
-              "implementation": "return Object.keys(ctx.clientCapabilities).sort();" },
-            { "name": "touch", "description": "Changes a resource.",
-              "implementation": "await ctx.resourceUpdated('asked://watched');\nreturn 'touched';" }
-        ],
-        "resources": [
-            { "uri": "asked://watched", "name": "watched", "implementation": "return 'x';", "cache": { "ttlMs": 7 } },
-            { "uriTemplate": "asked://city/{name}", "name": "city", "implementation": "return variables.name;",
-              "completion": { "name": ["Rome", "Riga", "Oslo"] } }
-        ]
-    })
-}
-
-/// A client that answers what it is asked.
-#[derive(Debug, Clone)]
-struct Answering;
-
-impl ClientHandler for Answering {
-    async fn create_elicitation(
-        &self,
-        _: ElicitRequestParams,
-        _: RequestContext<RoleClient>,
-    ) -> Result<ElicitResult, ErrorData> {
-        Ok(ElicitResult::new(ElicitationAction::Accept).with_content(json!({ "name": "Ada" })))
-    }
-
-    async fn create_message(
-        &self,
-        params: CreateMessageRequestParams,
-        _: RequestContext<RoleClient>,
-    ) -> Result<CreateMessageResult, ErrorData> {
-        let asked = serde_json::to_value(&params.messages[0]).unwrap();
-        let text = format!("hello {}", asked["content"]["text"].as_str().unwrap());
-        Ok(CreateMessageResult::new(SamplingMessage::assistant_text(text), "test".to_owned()))
-    }
-
-    async fn list_roots(&self, _: RequestContext<RoleClient>) -> Result<ListRootsResult, ErrorData> {
-        Ok(ListRootsResult::new(vec![Root::new("file:///work")]))
-    }
-
-    fn get_info(&self) -> ClientConfig {
-        let capabilities: ClientCapabilities =
-            serde_json::from_value(json!({ "elicitation": {}, "sampling": {}, "roots": {} })).unwrap();
-        ClientConfig::new(capabilities, Implementation::new("metamcp-test", "1.0.0"))
-    }
-}
-
-async fn connect(url: &str, era: Era) -> RunningService<RoleClient, Answering> {
-    let lifecycle = match era {
-        Era::Initialize => ClientLifecycleMode::Initialize,
-        Era::Discover => ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] },
-    };
-    let config = StreamableHttpClientTransportConfig::with_uri(url);
-    let transport = StreamableHttpClientTransport::with_client(Http::new(), config);
-    Answering.serve_with_lifecycle(transport, lifecycle).await.unwrap()
-}
 
 /// The parameters with which a client of the 2025 revisions begins.
 fn initialize(capabilities: &Value) -> Value {
@@ -168,20 +88,6 @@ async fn next_event(stream: &mut Response) -> (String, Value) {
         }
     }
     panic!("the stream ended: {text}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_body_asks_clients_of_both_eras_alike() {
-    let live = Live::open().await;
-    let deployment = live.deploy(definition()).await;
-    for era in [Era::Initialize, Era::Discover] {
-        let client = connect(deployment.url.as_str(), era).await;
-        let call = |tool: &'static str| client.call_tool(CallToolRequestParams::new(tool));
-        assert_eq!(live::text(&call("interview").await.unwrap()), "Ada: hello Ada in file:///work", "{era:?}");
-        assert_eq!(live::text(&call("capabilities").await.unwrap()), r#"["elicitation","roots","sampling"]"#);
-        client.cancel().await.unwrap();
-    }
-    live.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -329,29 +235,6 @@ async fn a_session_outlives_a_new_version_and_its_open_stream_does_not_hold_the_
     let mut after = session.listen().await;
     session.call("touch").await;
     assert_eq!(next_message(&mut after).await["method"], "notifications/resources/updated");
-    live.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn cache_hints_and_completion_are_what_the_definition_says() {
-    let live = Live::open().await;
-    let url = live.deploy(definition()).await.url.to_string();
-    let listed = request(&url, Era::Discover, "tools/list", &json!({})).await;
-    assert_eq!((&listed.result()["ttlMs"], &listed.result()["cacheScope"]), (&json!(5000), &json!("public")));
-    let read = request(&url, Era::Discover, "resources/read", &json!({ "uri": "asked://watched" })).await;
-    assert_eq!((&read.result()["ttlMs"], &read.result()["cacheScope"]), (&json!(7), &json!("private")));
-    let city = request(&url, Era::Discover, "resources/read", &json!({ "uri": "asked://city/Rome" })).await;
-    assert_eq!(city.result()["ttlMs"], 0);
-    for era in [Era::Initialize, Era::Discover] {
-        let params = json!({
-            "ref": { "type": "ref/resource", "uri": "asked://city/{name}" },
-            "argument": { "name": "name", "value": "r" }
-        });
-        let offered = request(&url, era, "completion/complete", &params).await;
-        assert_eq!(offered.result()["completion"]["values"], json!(["Rome", "Riga"]));
-    }
-    let legacy = request(&url, Era::Initialize, "resources/read", &json!({ "uri": "asked://watched" })).await;
-    assert_eq!(legacy.result().get("ttlMs"), None);
     live.close().await;
 }
 

@@ -3,6 +3,7 @@
 #![allow(deprecated, reason = "servers still log to clients, in the newest revision too")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has to fail")]
 
+pub(crate) mod asking;
 pub(crate) mod hostile;
 pub(crate) mod http;
 pub(crate) mod project;
