@@ -1,6 +1,7 @@
 //! Which account, with which token.
 
 use std::fmt;
+use std::time::Duration;
 
 use metamcp_core::{Error, ErrorKind, Result};
 use secrecy::SecretString;
@@ -18,6 +19,22 @@ pub struct CloudflareConfig {
     account_id: String,
     api_token: SecretString,
     base_url: Url,
+    retry: RetryPolicy,
+}
+
+/// How often and how long a call is repeated that Cloudflare refused or did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// At most so many attempts, the first among them.
+    pub attempts: u32,
+    /// No attempt begins later than this after the first.
+    pub total: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self { attempts: 5, total: Duration::from_secs(60) }
+    }
 }
 
 impl CloudflareConfig {
@@ -35,7 +52,7 @@ impl CloudflareConfig {
         }
         let base_url = Url::parse(DEFAULT_BASE_URL).map_err(|error| invalid(error.to_string()))?;
         if problems.is_empty() {
-            Ok(Self { account_id, api_token, base_url })
+            Ok(Self { account_id, api_token, base_url, retry: RetryPolicy::default() })
         } else {
             Err(invalid(problems.join("; ")))
         }
@@ -74,6 +91,13 @@ impl CloudflareConfig {
         Ok(self)
     }
 
+    /// Another patience with Cloudflare than the default of five attempts within a minute.
+    #[must_use]
+    pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
+    }
+
     /// The account's id.
     pub fn account_id(&self) -> &str {
         &self.account_id
@@ -82,6 +106,11 @@ impl CloudflareConfig {
     /// The token, for the `Authorization` header.
     pub fn api_token(&self) -> &SecretString {
         &self.api_token
+    }
+
+    /// How calls are repeated.
+    pub fn retry(&self) -> RetryPolicy {
+        self.retry
     }
 
     /// The API's base URL, ending with `/`.

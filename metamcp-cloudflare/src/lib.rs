@@ -1,7 +1,13 @@
 #![doc = include_str!("../README.md")]
 
+mod client;
 mod config;
+mod d1;
 mod error;
+mod kv;
 
-pub use config::CloudflareConfig;
+pub use client::Client;
+pub use config::{CloudflareConfig, RetryPolicy};
+pub use d1::{D1Executor, D1Registry};
 pub use error::{ApiError, error_from_response};
+pub use kv::WorkersKvCache;

@@ -15,6 +15,8 @@ mod row;
 mod servers;
 mod versions;
 
+pub use migrations::MIGRATIONS;
+
 use std::borrow::Cow;
 use std::fmt::Debug;
 use std::time::Duration;

@@ -8,7 +8,9 @@ use super::{SqlExecutor, Statement};
 use crate::{Error, ErrorKind, Result};
 
 /// Name and text of each migration, in order. One that has been released is never edited.
-const MIGRATIONS: &[(&str, &str)] = &[("0001_initial.sql", include_str!("../migrations/0001_initial.sql"))];
+///
+/// Put into a project's `migrations` folder, they are what `wrangler d1 migrations` finds applied.
+pub const MIGRATIONS: &[(&str, &str)] = &[("0001_initial.sql", include_str!("../migrations/0001_initial.sql"))];
 
 const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS d1_migrations (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -1,0 +1,154 @@
+//! [`D1Executor`]: the registry's SQL on Cloudflare's D1.
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use metamcp_core::registry::sql::{Rows, SqlExecutor, SqlRegistry, SqlValue, Statement};
+use metamcp_core::{Error, ErrorKind, Result};
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+
+use crate::client::{Call, Client, Repeat, segment};
+
+/// The registry in a D1 database.
+pub type D1Registry = SqlRegistry<D1Executor>;
+
+/// D1's limits: <https://developers.cloudflare.com/d1/platform/limits/>.
+const PARAMETERS: usize = 100;
+const STATEMENT_BYTES: usize = 100_000;
+const PARAMETER_BYTES: usize = 2_000_000;
+/// Databases asked for at once when one is looked up by name.
+const PAGE: usize = 100;
+
+/// Runs SQL on one D1 database over the REST API: each batch is one request and one transaction.
+#[derive(Debug, Clone)]
+pub struct D1Executor {
+    client: Client,
+    database_id: String,
+}
+
+#[derive(Deserialize)]
+struct Database {
+    uuid: String,
+    name: String,
+}
+
+#[derive(Serialize)]
+struct Batch<'a> {
+    batch: Vec<BatchStatement<'a>>,
+}
+
+#[derive(Serialize)]
+struct BatchStatement<'a> {
+    sql: &'a str,
+    params: &'a [String],
+}
+
+#[derive(Deserialize)]
+struct StatementResult {
+    results: Option<Table>,
+}
+
+#[derive(Deserialize)]
+struct Table {
+    rows: Vec<Vec<SqlValue>>,
+}
+
+impl D1Executor {
+    /// The database of this name in the client's account; it is created if there is none.
+    pub async fn open(client: Client, name: &str) -> Result<Self> {
+        let database_id = match find(&client, name).await? {
+            Some(id) => id,
+            None => create(&client, name).await?,
+        };
+        Ok(Self { client, database_id })
+    }
+
+    /// The database's id, as `wrangler.jsonc` names it.
+    pub fn database_id(&self) -> &str {
+        &self.database_id
+    }
+}
+
+#[async_trait]
+impl SqlExecutor for D1Executor {
+    async fn execute(&self, batch: Vec<Statement>) -> Result<Vec<Rows>> {
+        check_limits(&batch)?;
+        let statements =
+            batch.iter().map(|statement| BatchStatement { sql: &statement.sql, params: &statement.params });
+        // The registry's batches may run twice with one outcome, so a lost answer is no reason to fail.
+        let call = Call::new(Method::POST, format!("d1/database/{}/raw", segment(&self.database_id)), Repeat::Safe)
+            .with_json(&Batch { batch: statements.collect() });
+        let results: Vec<StatementResult> = self.client.call(&call).await.map_err(database_error)?.result;
+        if results.len() != batch.len() {
+            let message = format!("D1 answered {} of {} statements", results.len(), batch.len());
+            return Err(Error::new(ErrorKind::Unexpected, message));
+        }
+        Ok(results.into_iter().map(|result| result.results.map_or_else(Rows::new, |table| table.rows)).collect())
+    }
+}
+
+async fn find(client: &Client, name: &str) -> Result<Option<String>> {
+    for page in 1.. {
+        let call = Call::get("d1/database")
+            .with_query("name", name)
+            .with_query("page", page.to_string())
+            .with_query("per_page", PAGE.to_string());
+        let databases: Vec<Database> = client.call(&call).await?.result;
+        let last = databases.len() < PAGE;
+        // The filter matches parts of names too.
+        if let Some(found) = databases.into_iter().find(|database| database.name == name) {
+            return Ok(Some(found.uuid));
+        }
+        if last {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+async fn create(client: &Client, name: &str) -> Result<String> {
+    // Repeated after a lost answer it says that the name is taken: by the first attempt, or by another program.
+    let call = Call::new(Method::POST, "d1/database", Repeat::Safe).with_json(&serde_json::json!({ "name": name }));
+    match client.call::<Database>(&call).await {
+        Ok(answer) => Ok(answer.result.uuid),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => find(client, name).await?.ok_or(error),
+        Err(error) => Err(error),
+    }
+}
+
+/// What D1 would refuse, in words that say what to do.
+fn check_limits(batch: &[Statement]) -> Result<()> {
+    for statement in batch {
+        let longest = statement.params.iter().map(String::len).max().unwrap_or_default();
+        let problem = if statement.params.len() > PARAMETERS {
+            format!("has {} parameters, D1 takes {PARAMETERS}", statement.params.len())
+        } else if statement.sql.len() > STATEMENT_BYTES {
+            format!("is {} bytes long, D1 takes {STATEMENT_BYTES}", statement.sql.len())
+        } else if longest > PARAMETER_BYTES {
+            format!("has a value of {longest} bytes, D1 takes {PARAMETER_BYTES}: make the definition smaller")
+        } else {
+            continue;
+        };
+        return Err(Error::new(ErrorKind::LimitExceeded, format!("a statement {problem}")));
+    }
+    Ok(())
+}
+
+/// D1 reports everything that SQLite says, and its own trouble, under one code: only the text tells them apart.
+/// <https://developers.cloudflare.com/d1/observability/debug-d1/#error-list>
+fn database_error(error: Error) -> Error {
+    const PASSING: [&str; 6] = [
+        "Network connection lost",
+        "storage caused object to be reset",
+        "reset because its code was updated",
+        "D1 DB is overloaded",
+        "database is locked",
+        "SQLITE_BUSY",
+    ];
+    if error.kind() == ErrorKind::Unexpected && PASSING.iter().any(|text| error.message().contains(text)) {
+        let message = error.message().to_owned();
+        return Error::new(ErrorKind::Unavailable, message).with_help("try again");
+    }
+    error
+}

@@ -1,0 +1,136 @@
+//! [`WorkersKvCache`]: the cache on Workers KV.
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use metamcp_core::kv_cache::{check_key, check_value};
+use metamcp_core::{ErrorKind, KvCache, Result, Ttl};
+use reqwest::Method;
+use reqwest::header::HeaderValue;
+use serde::Deserialize;
+
+use crate::client::{Call, Client, Repeat, segment};
+
+/// Workers KV lists at most so many at once: <https://developers.cloudflare.com/kv/platform/limits/>.
+const PAGE: usize = 1_000;
+
+/// A [`KvCache`] on a Workers KV namespace.
+///
+/// Workers KV is eventually consistent: a read may return the value from before an overwrite, or miss a value that
+/// was just written, for up to 60 seconds. One key takes one write a second.
+#[derive(Debug, Clone)]
+pub struct WorkersKvCache {
+    client: Client,
+    namespace_id: String,
+}
+
+#[derive(Deserialize)]
+struct Namespace {
+    id: String,
+    title: String,
+}
+
+#[derive(Deserialize)]
+struct Key {
+    name: String,
+}
+
+impl WorkersKvCache {
+    /// The namespace of this title in the client's account; it is created if there is none.
+    pub async fn open(client: Client, title: &str) -> Result<Self> {
+        let namespace_id = match find(&client, title).await? {
+            Some(id) => id,
+            None => create(&client, title).await?,
+        };
+        Ok(Self { client, namespace_id })
+    }
+
+    /// The namespace's id, as `wrangler.jsonc` names it.
+    pub fn namespace_id(&self) -> &str {
+        &self.namespace_id
+    }
+
+    fn path(&self, rest: &str) -> String {
+        format!("storage/kv/namespaces/{}/{rest}", segment(&self.namespace_id))
+    }
+
+    fn value_path(&self, key: &str) -> String {
+        self.path(&format!("values/{}", segment(key)))
+    }
+}
+
+#[async_trait]
+impl KvCache for WorkersKvCache {
+    async fn get(&self, key: &str) -> Result<Option<Bytes>> {
+        check_key(key)?;
+        self.client.read(&Call::get(self.value_path(key))).await
+    }
+
+    async fn put(&self, key: &str, value: Bytes, ttl: Ttl) -> Result<()> {
+        check_key(key)?;
+        check_value(&value)?;
+        let call = Call::new(Method::PUT, self.value_path(key), Repeat::Safe)
+            .with_query("expiration_ttl", ttl.as_duration().as_secs().to_string())
+            .with_bytes(HeaderValue::from_static("application/octet-stream"), value);
+        self.client.execute(&call).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        check_key(key)?;
+        match self.client.execute(&Call::new(Method::DELETE, self.value_path(key), Repeat::Safe)).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>> {
+        let mut keys = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let mut call = Call::get(self.path("keys")).with_query("limit", PAGE.to_string());
+            if !prefix.is_empty() {
+                call = call.with_query("prefix", prefix);
+            }
+            if let Some(cursor) = &cursor {
+                call = call.with_query("cursor", cursor.as_str());
+            }
+            let page = self.client.call::<Vec<Key>>(&call).await?;
+            keys.extend(page.result.into_iter().map(|key| key.name));
+            match page.cursor {
+                Some(next) => cursor = Some(next),
+                None => break,
+            }
+        }
+        keys.sort_unstable();
+        Ok(keys)
+    }
+}
+
+async fn find(client: &Client, title: &str) -> Result<Option<String>> {
+    for page in 1.. {
+        let call = Call::get("storage/kv/namespaces")
+            .with_query("page", page.to_string())
+            .with_query("per_page", PAGE.to_string());
+        let namespaces: Vec<Namespace> = client.call(&call).await?.result;
+        let last = namespaces.len() < PAGE;
+        if let Some(found) = namespaces.into_iter().find(|namespace| namespace.title == title) {
+            return Ok(Some(found.id));
+        }
+        if last {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+async fn create(client: &Client, title: &str) -> Result<String> {
+    let body = serde_json::json!({ "title": title });
+    // Repeated after a lost answer it says that the title is taken: by the first attempt, or by another program.
+    let call = Call::new(Method::POST, "storage/kv/namespaces", Repeat::Safe).with_json(&body);
+    match client.call::<Namespace>(&call).await {
+        Ok(answer) => Ok(answer.result.id),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => find(client, title).await?.ok_or(error),
+        Err(error) => Err(error),
+    }
+}
