@@ -11,8 +11,8 @@ use std::process::Stdio;
 use live::http::{Answer, post, prepare};
 use live::project::Project;
 use live::{ERAS, Era, Live};
-use metamcp_core::ServerDefinition;
 use metamcp_core::bundle::Toolchain;
+use metamcp_core::{ServerDefinition, WorkerSettings, validate};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -218,6 +218,16 @@ fn capnp(dist: &Path, definition: &ServerDefinition) -> String {
         .iter()
         .map(|((_, name), path)| format!("(name = {}, esModule = embed {})", json!(name), json!(path)))
         .collect();
+    let state = dist.join("../state");
+    std::fs::create_dir(&state).unwrap();
+    let objects = WorkerSettings::of(&validate(definition).unwrap()).durable_objects;
+    let namespaces: Vec<_> = objects
+        .iter()
+        .map(|object| format!("(className = {0}, uniqueKey = {0}, enableSql = true)", json!(object.class_name)))
+        .collect();
+    let bound = objects.iter().map(|object| {
+        format!("(name = {}, durableObjectNamespace = {})", json!(object.binding), json!(object.class_name))
+    });
     let variables: Vec<_> = definition
         .vars
         .iter()
@@ -225,15 +235,20 @@ fn capnp(dist: &Path, definition: &ServerDefinition) -> String {
             Value::String(text) => format!("(name = {}, text = {})", json!(name), json!(text)),
             other => format!("(name = {}, json = {})", json!(name), json!(other.to_string())),
         })
+        .chain(bound)
         .collect();
     format!(
         "using Workerd = import \"/workerd/workerd.capnp\";\n\
          const config :Workerd.Config = (\n\
-           services = [(name = \"main\", worker = (modules = [{}], bindings = [{}], compatibilityDate = {:?}))],\n\
+           services = [(name = \"main\", worker = (modules = [{}], bindings = [{}], compatibilityDate = {:?},\n\
+             durableObjectNamespaces = [{}], durableObjectStorage = (localDisk = \"state\"))),\n\
+             (name = \"state\", disk = (path = {}, writable = true))],\n\
            sockets = [(name = \"http\", address = \"127.0.0.1:0\", http = (), service = \"main\")],\n\
          );\n",
         modules.join(", "),
         variables.join(", "),
-        metamcp_core::COMPATIBILITY_DATE
+        metamcp_core::COMPATIBILITY_DATE,
+        namespaces.join(", "),
+        json!(state)
     )
 }
