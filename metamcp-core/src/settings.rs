@@ -78,13 +78,10 @@ impl WorkerSettings {
     /// The settings of a definition; pure.
     pub fn of(definition: &ValidDefinition) -> Self {
         let limits = definition.limits();
-        let manifest = definition.template().manifest();
-        let own = definition.tools().iter().map(|tool| (&tool.name, tool.limits.timeout_ms));
-        let templates = manifest.tools.iter().map(|tool| (&tool.name, tool.limits(limits).timeout_ms));
-        let tool_timeouts_ms = own
-            .chain(templates)
-            .filter(|(_, timeout_ms)| *timeout_ms != limits.timeout_ms)
-            .map(|(name, timeout_ms)| (name.to_string(), timeout_ms))
+        let tool_timeouts_ms = definition
+            .listed_tools()
+            .filter(|tool| tool.limits.timeout_ms != limits.timeout_ms)
+            .map(|tool| (tool.name.to_string(), tool.limits.timeout_ms))
             .collect();
         Self {
             name: definition.name().clone(),

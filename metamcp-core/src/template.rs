@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::name::{ItemName, TemplateKind};
 use crate::settings::DurableObjectClass;
-use crate::validate::EffectiveLimits;
+use crate::validate::{EffectiveLimits, ValidDefinition};
 
 /// A template's `template.json`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -57,6 +57,47 @@ impl TemplateTool {
     /// Its limits on a server with these.
     pub fn limits(&self, server: EffectiveLimits) -> EffectiveLimits {
         EffectiveLimits { timeout_ms: self.timeout_ms.unwrap_or(server.timeout_ms), ..server }
+    }
+}
+
+/// A tool as a server lists it, whoever brought it.
+#[derive(Debug)]
+pub(crate) struct ListedTool<'a> {
+    pub(crate) name: &'a ItemName,
+    pub(crate) title: Option<&'a str>,
+    pub(crate) description: &'a str,
+    pub(crate) input_schema: &'a Map<String, Value>,
+    pub(crate) output_schema: Option<&'a Value>,
+    pub(crate) annotations: Option<&'a Map<String, Value>>,
+    pub(crate) limits: EffectiveLimits,
+    /// Whether its body is the definition's; the template's own tools are code of the template.
+    pub(crate) has_body: bool,
+}
+
+impl ValidDefinition {
+    /// The definition's tools, then the template's: the order in which the server lists them.
+    pub(crate) fn listed_tools(&self) -> impl Iterator<Item = ListedTool<'_>> {
+        let own = self.tools().iter().map(|tool| ListedTool {
+            name: &tool.name,
+            title: tool.title.as_deref(),
+            description: &tool.description,
+            input_schema: &tool.input_schema,
+            output_schema: tool.output_schema.as_ref(),
+            annotations: tool.annotations.as_ref(),
+            limits: tool.limits,
+            has_body: true,
+        });
+        let template = self.template().manifest().tools.iter().map(|tool| ListedTool {
+            name: &tool.name,
+            title: tool.title.as_deref(),
+            description: &tool.description,
+            input_schema: &tool.input_schema,
+            output_schema: tool.output_schema.as_ref(),
+            annotations: tool.annotations.as_ref(),
+            limits: tool.limits(self.limits()),
+            has_body: false,
+        });
+        own.chain(template)
     }
 }
 

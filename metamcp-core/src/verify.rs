@@ -89,26 +89,23 @@ async fn check(endpoint: &Endpoint, definition: &ValidDefinition, depth: Depth) 
 }
 
 async fn compare_tools(client: &McpClient, definition: &ValidDefinition, differences: &mut Vec<String>) -> Result<()> {
-    let manifest = definition.template().manifest();
-    let own = definition.tools().iter().map(|tool| (tool.name.as_str(), &tool.description, &tool.input_schema));
-    let templates = manifest.tools.iter().map(|tool| (tool.name.as_str(), &tool.description, &tool.input_schema));
-    let expected: Vec<_> = own.chain(templates).collect();
+    let expected: Vec<_> = definition.listed_tools().collect();
     if expected.is_empty() {
         return Ok(());
     }
     let mut listed = client.list_tools().await?;
-    if manifest.dynamic_tools {
+    if definition.template().manifest().dynamic_tools {
         // The others come and go with what the server is connected to.
         listed.truncate(expected.len());
     }
-    let names = expected.iter().map(|(name, ..)| *name);
+    let names = expected.iter().map(|tool| tool.name.as_str());
     compare_names("tools", names, listed.iter().map(|tool| tool.name.as_ref()), differences);
-    for ((name, description, schema), seen) in expected.iter().zip(&listed).filter(|(tool, seen)| tool.0 == seen.name) {
-        if seen.description.as_deref() != Some(description.as_str()) {
-            differences.push(format!("tool {name} has another description"));
+    for (tool, seen) in expected.iter().zip(&listed).filter(|(tool, seen)| tool.name.as_str() == seen.name) {
+        if seen.description.as_deref() != Some(tool.description) {
+            differences.push(format!("tool {} has another description", tool.name));
         }
-        if *seen.input_schema != **schema {
-            differences.push(format!("tool {name} has another input schema"));
+        if *seen.input_schema != *tool.input_schema {
+            differences.push(format!("tool {} has another input schema", tool.name));
         }
     }
     Ok(())

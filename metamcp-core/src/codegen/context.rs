@@ -224,27 +224,17 @@ fn names<'a>(names: impl IntoIterator<Item = &'a EnvName>) -> Vec<&'a str> {
 }
 
 fn tools(definition: &ValidDefinition) -> Vec<Tool<'_>> {
-    let tools = definition.tools().iter().map(|tool| Tool {
+    let tools = definition.listed_tools().map(|tool| Tool {
         name: tool.name.as_str(),
-        title: tool.title.as_deref(),
-        description: &tool.description,
-        input_schema: &tool.input_schema,
-        output_schema: tool.output_schema.as_ref(),
-        annotations: tool.annotations.as_ref(),
+        title: tool.title,
+        description: tool.description,
+        input_schema: tool.input_schema,
+        output_schema: tool.output_schema,
+        annotations: tool.annotations,
         limits: tool.limits.into(),
-        body: Some(module_name(Kind::Tool, tool.name.as_str(), tool.name.as_str())),
+        body: tool.has_body.then(|| module_name(Kind::Tool, tool.name.as_str(), tool.name.as_str())),
     });
-    let templates = definition.template().manifest().tools.iter().map(|tool| Tool {
-        name: tool.name.as_str(),
-        title: tool.title.as_deref(),
-        description: &tool.description,
-        input_schema: &tool.input_schema,
-        output_schema: tool.output_schema.as_ref(),
-        annotations: tool.annotations.as_ref(),
-        limits: tool.limits(definition.limits()).into(),
-        body: None,
-    });
-    tools.chain(templates).collect()
+    tools.collect()
 }
 
 fn resources(definition: &ValidDefinition) -> Vec<Resource<'_>> {

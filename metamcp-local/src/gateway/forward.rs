@@ -86,8 +86,11 @@ async fn exchange(call: Call, mut message: Request<Full<Bytes>>, body: &Bytes) -
             return Outcome::Answered(reply::failed(&reply::request_id(body), problem));
         };
         match sent {
-            Ok(response) if listens => return Outcome::Answered(listening(response, call, connection)),
-            Ok(response) => return Outcome::Answered(passing(response, call, connection, body)),
+            Ok(response) => {
+                let held =
+                    if listens { listening(call, connection) } else { answering(&response, call, connection, body) };
+                return Outcome::Answered(passing(response, held));
+            }
             // A kept connection was closed in the meantime.
             Err(SendError::NotSent(unsent)) if !is_fresh => message = unsent,
             Err(SendError::NotSent(unsent)) => {
@@ -113,24 +116,24 @@ async fn ready_connection(call: &Call) -> Result<(Connection, bool), Box<dyn std
     Ok((Connection::open(process.socket()).await?, true))
 }
 
-fn passing(response: Response<Incoming>, call: Call, connection: Connection, body: &Bytes) -> Response<ReplyBody> {
-    let (mut head, incoming) = response.into_parts();
-    remove_hop_by_hop(&mut head.headers);
-    let content_type = head.headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
+fn passing(mut response: Response<Incoming>, held: Exchange) -> Response<ReplyBody> {
+    remove_hop_by_hop(response.headers_mut());
+    response.map(|incoming| Either::Right(PassingBody::new(incoming, held)))
+}
+
+/// A call whose answer passes through.
+fn answering(response: &Response<Incoming>, call: Call, connection: Connection, body: &Bytes) -> Exchange {
+    let content_type = response.headers().get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
     let is_stream = content_type.is_some_and(|content_type| content_type.starts_with(b"text/event-stream"));
     let stream_id = is_stream.then(|| reply::request_id(body));
-    let exchange = Exchange { call: Some(call), connection, stream_id };
-    Response::from_parts(head, Either::Right(PassingBody::new(incoming, exchange)))
+    Exchange { call: Some(call), connection, stream_id }
 }
 
 /// The stream on which a session's client listens. It lasts as long as the client likes and must hold up neither a
 /// switch of versions nor the watch over calls, so that its call is over as it begins.
-fn listening(response: Response<Incoming>, call: Call, connection: Connection) -> Response<ReplyBody> {
+fn listening(call: Call, connection: Connection) -> Exchange {
     call.answered();
-    let (mut head, incoming) = response.into_parts();
-    remove_hop_by_hop(&mut head.headers);
-    let exchange = Exchange { call: None, connection, stream_id: None };
-    Response::from_parts(head, Either::Right(PassingBody::new(incoming, exchange)))
+    Exchange { call: None, connection, stream_id: None }
 }
 
 /// The whole body: it has to be known for the tool's timeout, and to be sent again to another process.

@@ -50,15 +50,15 @@ export function createWorker(generated: Generated, extension: Extension = {}): S
   };
 }
 
-function oncePerEnvironment<Made>(make: (env: Environment) => Made): (env: Environment) => Made {
-  const made = new WeakMap<Environment, { value: Made }>();
+function oncePerEnvironment<Made extends object>(make: (env: Environment) => Made): (env: Environment) => Made {
+  const made = new WeakMap<Environment, Made>();
   return (env) => {
     let known = made.get(env);
     if (known === undefined) {
-      known = { value: make(env) };
+      known = make(env);
       made.set(env, known);
     }
-    return known.value;
+    return known;
   };
 }
 
