@@ -3,6 +3,7 @@
 //! *Invariant:* nothing else calls Cloudflare's API, so the token is used in one place.
 
 mod envelope;
+mod named;
 mod retry;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use serde::de::DeserializeOwned;
 use crate::config::CloudflareConfig;
 pub(crate) use envelope::Answer;
 use envelope::Form;
+pub(crate) use named::Collection;
 use retry::{Failure, Retry};
 
 /// How long one attempt of a call may take; D1 gives a batch 30 s.

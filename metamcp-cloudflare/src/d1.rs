@@ -8,7 +8,7 @@ use metamcp_core::{Error, ErrorKind, Result};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
-use crate::client::{Call, Client, Repeat, segment};
+use crate::client::{Call, Client, Collection, Repeat, segment};
 
 /// The registry in a D1 database.
 pub type D1Registry = SqlRegistry<D1Executor>;
@@ -17,20 +17,14 @@ pub type D1Registry = SqlRegistry<D1Executor>;
 const PARAMETERS: usize = 100;
 const STATEMENT_BYTES: usize = 100_000;
 const PARAMETER_BYTES: usize = 2_000_000;
-/// Databases asked for at once when one is looked up by name.
-const PAGE: usize = 100;
+/// Databases by name.
+const DATABASES: Collection = Collection { path: "d1/database", name_field: "name", has_filter: true, per_page: 100 };
 
 /// Runs SQL on one D1 database over the REST API: each batch is one request and one transaction.
 #[derive(Debug, Clone)]
 pub struct D1Executor {
     client: Client,
     database_id: String,
-}
-
-#[derive(Deserialize)]
-struct Database {
-    uuid: String,
-    name: String,
 }
 
 #[derive(Serialize)]
@@ -57,10 +51,7 @@ struct Table {
 impl D1Executor {
     /// The database of this name in the client's account; it is created if there is none.
     pub async fn open(client: Client, name: &str) -> Result<Self> {
-        let database_id = match find(&client, name).await? {
-            Some(id) => id,
-            None => create(&client, name).await?,
-        };
+        let database_id = client.find_or_create(DATABASES, name).await?;
         Ok(Self { client, database_id })
     }
 
@@ -85,35 +76,6 @@ impl SqlExecutor for D1Executor {
             return Err(Error::new(ErrorKind::Unexpected, message));
         }
         Ok(results.into_iter().map(|result| result.results.map_or_else(Rows::new, |table| table.rows)).collect())
-    }
-}
-
-async fn find(client: &Client, name: &str) -> Result<Option<String>> {
-    for page in 1.. {
-        let call = Call::get("d1/database")
-            .with_query("name", name)
-            .with_query("page", page.to_string())
-            .with_query("per_page", PAGE.to_string());
-        let databases: Vec<Database> = client.call(&call).await?.result;
-        let last = databases.len() < PAGE;
-        // The filter matches parts of names too.
-        if let Some(found) = databases.into_iter().find(|database| database.name == name) {
-            return Ok(Some(found.uuid));
-        }
-        if last {
-            break;
-        }
-    }
-    Ok(None)
-}
-
-async fn create(client: &Client, name: &str) -> Result<String> {
-    // Repeated after a lost answer it says that the name is taken: by the first attempt, or by another program.
-    let call = Call::new(Method::POST, "d1/database", Repeat::Safe).with_json(&serde_json::json!({ "name": name }));
-    match client.call::<Database>(&call).await {
-        Ok(answer) => Ok(answer.result.uuid),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => find(client, name).await?.ok_or(error),
-        Err(error) => Err(error),
     }
 }
 

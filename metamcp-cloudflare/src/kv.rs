@@ -10,10 +10,13 @@ use reqwest::Method;
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
 
-use crate::client::{Call, Client, Repeat, segment};
+use crate::client::{Call, Client, Collection, Repeat, segment};
 
 /// Workers KV lists at most so many at once: <https://developers.cloudflare.com/kv/platform/limits/>.
 const PAGE: usize = 1_000;
+/// Namespaces by title.
+const NAMESPACES: Collection =
+    Collection { path: "storage/kv/namespaces", name_field: "title", has_filter: false, per_page: PAGE };
 
 /// A [`KvCache`] on a Workers KV namespace.
 ///
@@ -26,12 +29,6 @@ pub struct WorkersKvCache {
 }
 
 #[derive(Deserialize)]
-struct Namespace {
-    id: String,
-    title: String,
-}
-
-#[derive(Deserialize)]
 struct Key {
     name: String,
 }
@@ -39,10 +36,7 @@ struct Key {
 impl WorkersKvCache {
     /// The namespace of this title in the client's account; it is created if there is none.
     pub async fn open(client: Client, title: &str) -> Result<Self> {
-        let namespace_id = match find(&client, title).await? {
-            Some(id) => id,
-            None => create(&client, title).await?,
-        };
+        let namespace_id = client.find_or_create(NAMESPACES, title).await?;
         Ok(Self { client, namespace_id })
     }
 
@@ -104,33 +98,5 @@ impl KvCache for WorkersKvCache {
         }
         keys.sort_unstable();
         Ok(keys)
-    }
-}
-
-async fn find(client: &Client, title: &str) -> Result<Option<String>> {
-    for page in 1.. {
-        let call = Call::get("storage/kv/namespaces")
-            .with_query("page", page.to_string())
-            .with_query("per_page", PAGE.to_string());
-        let namespaces: Vec<Namespace> = client.call(&call).await?.result;
-        let last = namespaces.len() < PAGE;
-        if let Some(found) = namespaces.into_iter().find(|namespace| namespace.title == title) {
-            return Ok(Some(found.id));
-        }
-        if last {
-            break;
-        }
-    }
-    Ok(None)
-}
-
-async fn create(client: &Client, title: &str) -> Result<String> {
-    let body = serde_json::json!({ "title": title });
-    // Repeated after a lost answer it says that the title is taken: by the first attempt, or by another program.
-    let call = Call::new(Method::POST, "storage/kv/namespaces", Repeat::Safe).with_json(&body);
-    match client.call::<Namespace>(&call).await {
-        Ok(answer) => Ok(answer.result.id),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => find(client, title).await?.ok_or(error),
-        Err(error) => Err(error),
     }
 }

@@ -95,6 +95,12 @@ impl Namespaces {
             work(namespaces.get_mut(id).ok_or_else(missing)?)
         })
     }
+
+    /// What is at a key; a refusal if nothing is.
+    fn stored(&self, id: &str, key: &str) -> Result<Stored, Refusal> {
+        let missing = || Refusal::new(404, 10_009, "get: 'key not found'");
+        self.inside(id, |namespace| namespace.get(key, self.staleness).cloned().ok_or_else(missing))
+    }
 }
 
 impl Namespace {
@@ -170,9 +176,7 @@ async fn delete_namespace(Shared(state): Shared<Arc<State>>, Path((_, id)): At) 
 }
 
 async fn get_value(Shared(state): Shared<Arc<State>>, Path((_, id, key)): AtKey) -> Answer {
-    let staleness = state.namespaces.staleness;
-    let stored = state.namespaces.inside(&id, |namespace| Ok(namespace.get(&key, staleness).cloned()))?;
-    let stored = stored.ok_or_else(key_not_found)?;
+    let stored = state.namespaces.stored(&id, &key)?;
     let mut headers =
         HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))]);
     if let Some(expiration) = stored.expiration {
@@ -182,9 +186,7 @@ async fn get_value(Shared(state): Shared<Arc<State>>, Path((_, id, key)): AtKey)
 }
 
 async fn get_metadata(Shared(state): Shared<Arc<State>>, Path((_, id, key)): AtKey) -> Answer {
-    let staleness = state.namespaces.staleness;
-    let stored = state.namespaces.inside(&id, |namespace| Ok(namespace.get(&key, staleness).cloned()))?;
-    Ok(success(stored.ok_or_else(key_not_found)?.metadata.unwrap_or_default()))
+    Ok(success(state.namespaces.stored(&id, &key)?.metadata.unwrap_or_default()))
 }
 
 async fn put_value(
@@ -289,10 +291,6 @@ async fn read_form(request: Request, state: &Arc<State>) -> Result<(Bytes, Optio
         }
     }
     Ok((value.ok_or_else(|| bad("the form has no value".to_owned()))?, metadata))
-}
-
-fn key_not_found() -> Refusal {
-    Refusal::new(404, 10_009, "get: 'key not found'")
 }
 
 fn unix_now() -> i64 {

@@ -4,7 +4,6 @@ use metamcp_core::{Error, ErrorKind, Result};
 use reqwest::StatusCode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 
 use crate::error::{ApiError, error_from_response};
 
@@ -28,14 +27,19 @@ pub(crate) struct Answer<T> {
     pub(crate) cursor: Option<String>,
 }
 
+/// Whether a call succeeded. What it gave is not looked at: it may be large.
 #[derive(Deserialize)]
-struct Envelope {
+struct Verdict {
     #[serde(default)]
     success: bool,
     #[serde(default, deserialize_with = "null_is_empty")]
     errors: Vec<ApiError>,
-    #[serde(default)]
-    result: Value,
+}
+
+/// What a successful call gave.
+#[derive(Deserialize)]
+struct Success<T> {
+    result: T,
     #[serde(default)]
     result_info: Option<ResultInfo>,
 }
@@ -60,24 +64,25 @@ fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ApiEr
 
 /// Takes the result out of a successful answer.
 pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<Answer<T>> {
-    let unexpected = |error| {
+    let Success { result, result_info } = serde_json::from_slice(bytes).map_err(|error| {
         Error::new(ErrorKind::Unexpected, "Cloudflare's answer does not have the form it is documented with")
             .with_source(error)
-    };
-    let envelope: Envelope = serde_json::from_slice(bytes).map_err(unexpected)?;
-    let result = serde_json::from_value(envelope.result).map_err(unexpected)?;
-    let cursor = envelope.result_info.and_then(|info| info.cursor).filter(|cursor| !cursor.is_empty());
+    })?;
+    let cursor = result_info.and_then(|info| info.cursor).filter(|cursor| !cursor.is_empty());
     Ok(Answer { result, cursor })
 }
 
 /// The error of an answer, `None` if it succeeded. In an envelope status and `success` decide together, since
 /// throttling may come with another status than 429; a value of KV may look like anything.
 pub(super) fn failure(status: StatusCode, bytes: &[u8], form: Form, ray: Option<&str>) -> Option<Error> {
-    let refused = || serde_json::from_slice::<Envelope>(bytes).is_ok_and(|envelope| !envelope.success);
-    if status.is_success() && (form == Form::Bytes || bytes.is_empty() || !refused()) {
+    if status.is_success() && form == Form::Bytes {
         return None;
     }
-    let mut errors = errors_of(bytes);
+    let verdict = serde_json::from_slice::<Verdict>(bytes).ok();
+    if status.is_success() && verdict.as_ref().is_none_or(|verdict| verdict.success) {
+        return None;
+    }
+    let mut errors = errors_of(verdict, bytes);
     if errors.is_empty() && !bytes.is_empty() {
         let text: String = String::from_utf8_lossy(bytes).chars().take(SHOWN_CHARACTERS).collect();
         errors.push(ApiError { code: 0, message: format!("status {status}: {}", text.escape_debug()) });
@@ -85,12 +90,12 @@ pub(super) fn failure(status: StatusCode, bytes: &[u8], form: Form, ray: Option<
     Some(error_from_response(status.as_u16(), &errors, ray))
 }
 
-fn errors_of(bytes: &[u8]) -> Vec<ApiError> {
-    if let Ok(envelope) = serde_json::from_slice::<Envelope>(bytes)
-        && !envelope.success
-        && !envelope.errors.is_empty()
+fn errors_of(verdict: Option<Verdict>, bytes: &[u8]) -> Vec<ApiError> {
+    if let Some(verdict) = verdict
+        && !verdict.success
+        && !verdict.errors.is_empty()
     {
-        return envelope.errors;
+        return verdict.errors;
     }
     let bare = serde_json::from_slice::<BareError>(bytes).ok();
     bare.map(|bare| ApiError { code: bare.code, message: bare.error }).into_iter().collect()

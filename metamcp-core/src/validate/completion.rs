@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::problems::{Path, Problems, did_you_mean, quote};
-use super::text;
 use super::valid::ResourceAddress;
+use super::{resource, text};
 
 /// Most values of one argument or variable, and the longest of them.
 const COMPLETIONS: usize = 1000;
@@ -32,7 +32,7 @@ pub(super) fn of_resource(
     problems: &mut Problems,
 ) {
     let variables = match address {
-        Some(ResourceAddress::Template(template)) => variables(template),
+        Some(ResourceAddress::Template(template)) => resource::variables(template),
         Some(ResourceAddress::Uri(_)) if !completion.is_empty() => {
             return problems
                 .add(path, "is for the variables of a `uriTemplate`, and this resource has a `uri`; remove it");
@@ -49,11 +49,4 @@ pub(super) fn of_resource(
         }
         values(&path, offered, problems);
     }
-}
-
-/// The variables of a checked template.
-fn variables(template: &str) -> Vec<&str> {
-    let expressions = template.split('{').skip(1).filter_map(|part| part.split_once('}').map(|(inner, _)| inner));
-    let names = expressions.flat_map(|inner| inner.trim_start_matches(['+', '#', '.', '/', '?', '&']).split(','));
-    names.map(|name| name.trim_end_matches('*')).collect()
 }

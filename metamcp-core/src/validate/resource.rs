@@ -149,15 +149,25 @@ fn check_template(template: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn check_expression(expression: &str, names: &mut BTreeSet<String>) -> Result<(), String> {
+/// The variables of a template that was found good, in its order.
+pub(super) fn variables(template: &str) -> Vec<&str> {
+    let expressions = template.split('{').skip(1).filter_map(|part| part.split_once('}'));
+    expressions.flat_map(|(expression, _)| variables_of(expression)).map(|(_, name)| name).collect()
+}
+
+/// The variables of an expression, each as it is written and by its name.
+fn variables_of(expression: &str) -> impl Iterator<Item = (&str, &str)> {
     let list = expression.strip_prefix(['+', '#', '.', '/', '?', '&']).unwrap_or(expression);
+    list.split(',').map(|variable| (variable, variable.strip_suffix('*').unwrap_or(variable)))
+}
+
+fn check_expression(expression: &str, names: &mut BTreeSet<String>) -> Result<(), String> {
     if let Some(operator) = expression.chars().next().filter(|c| ";=,!@|$".contains(*c)) {
         return Err(format!(
             "`{{{operator}…}}` cannot be matched against a URI; use `{{name}}`, `{{/name}}` or `{{?name}}`"
         ));
     }
-    for variable in list.split(',') {
-        let name = variable.strip_suffix('*').unwrap_or(variable);
+    for (variable, name) in variables_of(expression) {
         if name.contains(':') {
             return Err(format!("{} cuts its value, so a URI cannot be matched; use `{{name}}`", quote(variable)));
         }

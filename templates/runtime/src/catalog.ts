@@ -107,7 +107,8 @@ export function createCatalog({ definition: generated, bodies, firstBodyLine }: 
     prompts: new Map(prompts.map((prompt) => [prompt.definition.name, prompt])),
     dynamicTool: (name, template) => ({
       definition: { name, description: "", inputSchema: {}, limits: definition.limits },
-      body: limited(`tool ${JSON.stringify(name)}`, template, "", definition.limits),
+      // Slots of its own would be new with each call.
+      body: { ...limited(`tool ${JSON.stringify(name)}`, template, "", definition.limits), slots: [serverSlots] },
       template,
       checkInput: () => undefined,
       checkOutput: undefined,
