@@ -24,7 +24,8 @@ pub struct TemplateManifest {
     /// The Durable Object classes it exports.
     #[serde(default)]
     pub durable_objects: Vec<DurableObjectClass>,
-    /// JSON Schema 2020-12 of `options`; absent where there are none.
+    /// JSON Schema 2020-12 of `options`; absent where there are none. A text of `"format": "tool-name"` is the name of
+    /// one of the definition's tools, where it is the name of a property too (`propertyNames`).
     #[serde(default)]
     pub options: Option<Value>,
 }
@@ -51,12 +52,16 @@ pub struct TemplateTool {
     /// How long a call may take, where that differs from the server's limit.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
+    /// Name of the option that says how long a call may take, where there is one.
+    #[serde(default)]
+    pub timeout_option: Option<String>,
 }
 
 impl TemplateTool {
-    /// Its limits on a server with these.
-    pub fn limits(&self, server: EffectiveLimits) -> EffectiveLimits {
-        EffectiveLimits { timeout_ms: self.timeout_ms.unwrap_or(server.timeout_ms), ..server }
+    /// Its limits on a server with these limits and options.
+    pub fn limits(&self, server: EffectiveLimits, options: &Map<String, Value>) -> EffectiveLimits {
+        let option = self.timeout_option.as_ref().and_then(|name| options.get(name)).and_then(Value::as_u64);
+        EffectiveLimits { timeout_ms: option.or(self.timeout_ms).unwrap_or(server.timeout_ms), ..server }
     }
 }
 
@@ -94,7 +99,7 @@ impl ValidDefinition {
             input_schema: &tool.input_schema,
             output_schema: tool.output_schema.as_ref(),
             annotations: tool.annotations.as_ref(),
-            limits: tool.limits(self.limits()),
+            limits: tool.limits(self.limits(), self.options()),
             has_body: false,
         });
         own.chain(template)

@@ -1,5 +1,5 @@
 import type { Environment } from "./environment.ts";
-import { BodyFailure, describeThrown, type BodySource } from "./failure.ts";
+import { BodyFailure, describeThrown, type BodySource, type FailureKind } from "./failure.ts";
 import type { BodyContext } from "./context.ts";
 import type { Slots } from "./concurrency.ts";
 import type { InputNeeded } from "./input.ts";
@@ -25,11 +25,15 @@ export interface BoundBody {
   timeoutMs: number;
   responseBytes: number;
   slots: readonly Slots[];
+  /** How long a call may wait for a slot; without it, a call that finds none free fails at once. */
+  waitMs?: number;
+  /** The moment at which the run has to have ended, waiting included. */
+  until?: number;
 }
 
 /** One run of a body. */
 export interface Run<Result> {
-  /** The client's own signal. */
+  /** The caller's own signal. */
   signal: AbortSignal;
   /** Resolves when the body waits for something only the client can give. */
   inputNeeded: Promise<InputNeeded> | undefined;
@@ -44,19 +48,20 @@ export interface Run<Result> {
  * asks the client for something ends the run with `InputNeeded`.
  */
 export async function runBody<Result>(body: BoundBody, run: Run<Result>): Promise<Result | InputNeeded> {
-  const release = takeSlots(body);
+  const release = await takeSlots(body, run.signal);
+  const timeoutMs = Math.min(body.timeoutMs, Math.max(0, (body.until ?? Infinity) - Date.now()));
   const cancellation = new AbortController();
   const ended = Promise.withResolvers<never>();
-  const end = (reason: string) => {
-    const failure = new BodyFailure(`${body.label} ${reason}`);
+  const end = (kind: FailureKind, reason: string) => {
+    const failure = new BodyFailure(`${body.label} ${reason}`, kind);
     // First the verdict, then the signal: a body that answers to it comes too late.
     ended.reject(failure);
     cancellation.abort(failure);
   };
-  const onClientGone = () => end("was cancelled");
-  const timer = setTimeout(() => end(`timed out after ${body.timeoutMs} ms`), body.timeoutMs);
-  run.signal.addEventListener("abort", onClientGone, { once: true });
-  if (run.signal.aborted) onClientGone();
+  const onCancelled = () => end("cancelled", "was cancelled");
+  const timer = setTimeout(() => end("timeout", `timed out after ${timeoutMs} ms`), timeoutMs);
+  run.signal.addEventListener("abort", onCancelled, { once: true });
+  if (run.signal.aborted) onCancelled();
 
   try {
     const contenders: Promise<Result | InputNeeded>[] = [attempt(body, run, cancellation.signal), ended.promise];
@@ -64,7 +69,7 @@ export async function runBody<Result>(body: BoundBody, run: Run<Result>): Promis
     return await Promise.race(contenders);
   } finally {
     clearTimeout(timer);
-    run.signal.removeEventListener("abort", onClientGone);
+    run.signal.removeEventListener("abort", onCancelled);
     release();
   }
 }
@@ -74,20 +79,27 @@ async function attempt<Result>(body: BoundBody, run: Run<Result>, signal: AbortS
     return await run.finish(await run.call(signal), signal);
   } catch (thrown) {
     if (BodyFailure.is(thrown)) throw thrown;
-    throw new BodyFailure(describeThrown(thrown, body.source));
+    throw new BodyFailure(describeThrown(thrown, body.source), "threw");
   }
 }
 
-function takeSlots(body: BoundBody): () => void {
+async function takeSlots(body: BoundBody, signal: AbortSignal): Promise<() => void> {
+  const { waitMs = 0 } = body;
   const taken: (() => void)[] = [];
   const release = () => taken.forEach((give) => give());
-  for (const slots of body.slots) {
-    const lease = slots.take(body.timeoutMs);
+  // A tool's own slots before the server's, so that who waits for the first keeps nobody from the second.
+  for (const slots of body.slots.toReversed()) {
+    const lease = await slots.takeInTurn(body.timeoutMs + waitMs, waitMs, signal);
     if (lease === undefined) {
       release();
-      throw new BodyFailure(`${body.label} is busy: ${slots.limit} calls are running already, try again`);
+      throw signal.aborted ? new BodyFailure(`${body.label} was cancelled`, "cancelled") : busy(body, slots);
     }
     taken.push(() => slots.release(lease));
   }
   return release;
+}
+
+function busy({ label, waitMs = 0 }: BoundBody, { limit }: Slots): BodyFailure {
+  const waited = waitMs > 0 ? `, and there was no slot within ${waitMs} ms` : "";
+  return new BodyFailure(`${label} is busy: ${limit} calls are running already${waited}, try again`, "busy");
 }

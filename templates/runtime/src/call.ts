@@ -39,6 +39,11 @@ export interface Caller {
   signal: AbortSignal;
   questions: Questions | undefined;
   depth: number;
+  /**
+   * One of several calls that run side by side within one. It cannot ask the client anything, since questions are
+   * told apart by their order, and its progress is not that of the whole.
+   */
+  aside?: boolean;
 }
 
 /** Deep enough for tools built of tools, shallow enough to end a loop early. */
@@ -65,6 +70,7 @@ export function callBody<Result>(
           request: caller.request,
           signal,
           questions: caller.questions,
+          aside: caller.aside ?? false,
           callTool: (name, parameters) => callInner(host, name, parameters, inner),
           resourceUpdated: async (uri) => directoryOf(host.bindings)?.resourceUpdated(uri),
         });

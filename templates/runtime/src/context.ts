@@ -49,18 +49,22 @@ export interface ContextParts {
   signal: AbortSignal;
   /** Absent on 2025 clients without a session, which nothing can be asked. */
   questions: Questions | undefined;
+  /** Whether the call is one of several side by side. */
+  aside: boolean;
   callTool(name: string, parameters: unknown): Promise<CallToolResult>;
   resourceUpdated(uri: string): Promise<void>;
 }
 
 const LEVELS = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 
-export function createContext({ request, signal, questions, callTool, resourceUpdated }: ContextParts): BodyContext {
+export function createContext(parts: ContextParts): BodyContext {
+  const { request, signal, questions, aside, callTool, resourceUpdated } = parts;
   const mcpReq = request?.mcpReq;
 
   /** The client's answer; its shape is the client's promise, as with any request to it. */
   async function ask<Answer>(method: string, options: AskOptions, question: Omit<Question, "key">): Promise<Answer> {
     if (questions !== undefined) return (await questions.ask({ ...question, key: keyOf(options) })) as Answer;
+    if (aside) throw new Error(`ctx.${method} cannot be used in one of several calls that run side by side`);
     if (mcpReq === undefined) throw new Error(`ctx.${method} needs a client, and this call is the server's own`);
     throw new Error(
       `ctx.${method} needs a client that speaks MCP 2026-07-28 or newer, or a session ("sessions": true in the server's definition)`,
@@ -74,7 +78,7 @@ export function createContext({ request, signal, questions, callTool, resourceUp
     async progress(done, total, message) {
       if (!Number.isFinite(done)) throw new TypeError("ctx.progress needs a number");
       const progressToken = mcpReq?._meta?.progressToken;
-      if (mcpReq === undefined || progressToken === undefined) return;
+      if (mcpReq === undefined || progressToken === undefined || aside) return;
       const params = {
         progressToken,
         progress: done,

@@ -1,6 +1,19 @@
+/**
+ * Why a call failed: its arguments are not what the tool takes, no slot was free, its time was up, whoever called
+ * ended it, the body threw, or it returned what it may not return. A body ran in the last four cases only.
+ */
+export type FailureKind = "arguments" | "busy" | "timeout" | "cancelled" | "threw" | "output";
+
 /** Something went wrong in a body, or with what it returned; `message` is for the client. */
 export class BodyFailure extends Error {
   readonly #brand = true;
+
+  constructor(
+    message: string,
+    readonly kind: FailureKind = "output",
+  ) {
+    super(message);
+  }
 
   /** Not `instanceof`, which a thrown proxy can answer with a throw of its own. */
   static is(thrown: unknown): thrown is BodyFailure {

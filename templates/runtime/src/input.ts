@@ -77,6 +77,11 @@ export class Questions {
     this.needed = new Promise((resolve) => (this.#resolveNeeded = resolve));
   }
 
+  /** Whether anything was asked: a body that runs a second time within one round would ask it again. */
+  get begun(): boolean {
+    return this.#asked.size > 0;
+  }
+
   ask(question: Question): Promise<unknown> {
     const key = question.key ?? `${NAMES[question.kind]}-${this.#asked.size + 1}`;
     if (this.#asked.has(key)) return Promise.reject(new Error(`two questions of one call have the key ${JSON.stringify(key)}`));

@@ -7,9 +7,32 @@ export interface ServerInShort {
   secrets?: Record<string, string>;
   /** Bindings that the definition does not declare. */
   environment?: Record<string, string>;
-  tools?: { name: string; body: string; inputSchema?: object; outputSchema?: object; concurrency?: number }[];
+  tools?: ToolInShort[];
   resources?: ({ body: string } & ({ uri: string } | { uriTemplate: string }))[];
   prompts?: { name: string; body: string; arguments?: string[] }[];
+  /** The template's options, defaults filled in. */
+  options?: Record<string, unknown>;
+  /** The tools of the template's `template.json`. */
+  templateTools?: TemplateToolInShort[];
+}
+
+export interface ToolInShort {
+  name: string;
+  body: string;
+  inputSchema?: object;
+  outputSchema?: object;
+  annotations?: object;
+  concurrency?: number;
+  timeoutMs?: number;
+}
+
+export interface TemplateToolInShort {
+  name: string;
+  description: string;
+  inputSchema: object;
+  outputSchema?: object;
+  timeoutMs?: number;
+  timeoutOption?: string;
 }
 
 const LIMITS = { timeoutMs: 200, responseBytes: 4 * 1024 * 1024 };
@@ -34,15 +57,21 @@ export function generateServer(short: ServerInShort): GeneratedServer {
     vars: Object.keys(short.vars ?? {}),
     secrets: Object.keys(short.secrets ?? {}),
     bindings: [],
-    options: {},
-    tools: (short.tools ?? []).map(({ name, body, inputSchema, outputSchema, concurrency }) => ({
-      name,
-      description: name,
-      inputSchema: inputSchema ?? { type: "object" },
-      ...(outputSchema && { outputSchema }),
-      limits: { ...LIMITS, ...(concurrency && { concurrency }) },
-      body: module("parameters, env, ctx", body),
-    })),
+    options: short.options ?? {},
+    tools: [
+      ...(short.tools ?? []).map(({ name, body, inputSchema, concurrency, timeoutMs, ...listed }) => ({
+        name,
+        description: name,
+        inputSchema: inputSchema ?? { type: "object" },
+        ...listed,
+        limits: { ...LIMITS, ...(concurrency && { concurrency }), ...(timeoutMs && { timeoutMs }) },
+        body: module("parameters, env, ctx", body),
+      })),
+      ...(short.templateTools ?? []).map(({ timeoutMs, timeoutOption, ...listed }) => {
+        const option = timeoutOption && short.options?.[timeoutOption];
+        return { ...listed, limits: { ...LIMITS, timeoutMs: option ?? timeoutMs ?? LIMITS.timeoutMs } };
+      }),
+    ],
     resources: (short.resources ?? []).map(({ body, ...place }) => ({
       ...place,
       name: "resource",
