@@ -111,7 +111,7 @@ impl Default for LogOptions {
     }
 }
 
-/// One line a server wrote.
+/// One line a server wrote, or (beginning with `metamcp:`) its target about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LogLine {

@@ -104,6 +104,14 @@ impl WorkerSettings {
     pub fn has_durable_state(&self) -> bool {
         !self.durable_objects.is_empty()
     }
+
+    /// Whether the Worker may have something to do that nobody calls it for: crons, and alarms of the template's
+    /// Durable Objects. Those of sessions only clear away what nobody uses, which has time until the next call.
+    pub fn runs_by_itself(&self) -> bool {
+        let is_of_sessions =
+            |class: &DurableObjectClass| SESSION_CLASSES.iter().any(|(_, name)| *name == class.class_name);
+        !self.crons.is_empty() || !self.durable_objects.iter().all(is_of_sessions)
+    }
 }
 
 /// The template's classes, and those of sessions.
@@ -116,4 +124,24 @@ fn durable_objects(definition: &ValidDefinition) -> Vec<DurableObjectClass> {
         }));
     }
     classes
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::ServerDefinition;
+
+    #[test]
+    fn sessions_are_durable_state_but_nothing_that_runs_by_itself() {
+        let asked = json!({ "name": "asked", "description": "Asks its clients.", "sessions": true });
+        let definition: ServerDefinition = serde_json::from_value(asked).unwrap();
+        let mut settings = WorkerSettings::of(&crate::validate(&definition).unwrap());
+        assert!(settings.has_durable_state() && !settings.runs_by_itself());
+        settings
+            .durable_objects
+            .push(DurableObjectClass { binding: "CLOCK".to_owned(), class_name: "Clock".to_owned() });
+        assert!(settings.runs_by_itself());
+    }
 }

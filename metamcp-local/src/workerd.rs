@@ -2,13 +2,16 @@
 
 mod activity;
 mod bundle;
+mod call;
 mod capnp;
 mod config;
 mod egress;
 mod files;
 mod health;
+mod interruption;
 mod launch;
 mod leftovers;
+mod live;
 mod log;
 mod memory;
 mod output;
@@ -20,6 +23,7 @@ mod secrets;
 mod server;
 mod servers;
 mod store;
+mod supervision;
 mod upstream;
 
 use std::path::PathBuf;
@@ -32,20 +36,23 @@ use metamcp_core::{
     Result, ServerName, ServerRef, Staged, VersionId,
 };
 use secrecy::SecretString;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use url::Url;
 
+use self::files::blocking;
 use self::launch::Launcher;
 use self::sandbox::Sandbox;
-use self::server::blocking;
 use self::store::{Store, unknown_version};
+use self::supervision::STARTS_AT_ONCE;
 use crate::config::LocalConfig;
 use crate::gateway::Gateway;
 use crate::owner::DataDirectory;
 
+pub(crate) use self::call::Call;
 pub(crate) use self::files::{read_json, storage_error, write_json};
 pub(crate) use self::health::INTERNAL_HOST;
-pub(crate) use self::server::{Call, Server};
+pub(crate) use self::server::Server;
 pub(crate) use self::servers::Servers;
 pub(crate) use self::upstream::{Connection, SendError};
 
@@ -65,8 +72,9 @@ pub struct WorkerdConfig {
 
 /// Serves deployed servers on this machine.
 ///
-/// Versions are kept in the data directory; a server runs while it is called and sleeps otherwise. Everything
-/// stops with this value: [`Publisher::close`] waits for it, dropping does not.
+/// Versions are kept in the data directory; a server runs while it is called and sleeps otherwise. One that
+/// [runs by itself](metamcp_core::WorkerSettings::runs_by_itself) is started as the directory is opened, and again
+/// whenever its process ends. Everything stops with this value: [`Publisher::close`] waits for it, dropping does not.
 #[derive(Debug)]
 pub struct WorkerdPublisher {
     launcher: Arc<Launcher>,
@@ -98,8 +106,15 @@ impl WorkerdPublisher {
         let listener = Gateway::bind(directory.path(), local.listen).await?;
         let hosts = Gateway::hosts(&listener, &local.allowed_hosts);
         let idle = local.idle_timeout;
-        let launcher = Launcher { workerd, sandbox, run_folder, config: local, hosts: hosts.clone(), store };
-        let launcher = Arc::new(launcher);
+        let launcher = Arc::new(Launcher {
+            workerd,
+            sandbox,
+            run_folder,
+            config: local,
+            hosts: hosts.clone(),
+            store,
+            starts: Arc::new(Semaphore::new(STARTS_AT_ONCE)),
+        });
         let servers = Arc::new(Servers::default());
         for reference in launcher.store.servers()? {
             let active = launcher.store.active(reference.id)?;
@@ -129,8 +144,8 @@ impl WorkerdPublisher {
 
 impl Drop for WorkerdPublisher {
     fn drop(&mut self) {
-        // Processes end with their last handle, which is in `servers`.
         self.sleeper.abort();
+        self.servers.all().iter().for_each(|server| server.let_go());
     }
 }
 

@@ -121,6 +121,17 @@ pub(super) fn read(root: &Path, digest: Digest) -> Result<Bundle> {
     Ok(Bundle::of(root, artifact))
 }
 
+/// An artifact's settings, unchecked: enough to decide whether it is to be read.
+pub(super) fn settings(root: &Path, digest: Digest) -> Result<WorkerSettings> {
+    #[derive(Deserialize)]
+    struct Settings {
+        settings: WorkerSettings,
+    }
+    let path = bundle_path(root, &digest);
+    let file: Settings = files::read_json(&path)?.ok_or_else(|| damaged(&path, "is missing"))?;
+    Ok(file.settings)
+}
+
 /// Removes bundles that are not in use, and modules that no bundle names.
 pub(super) fn remove_all_but(root: &Path, used: &BTreeSet<Digest>) -> Result<()> {
     let folder = root.join("bundles");

@@ -15,6 +15,13 @@ pub(crate) fn storage_error(verb: &str, path: &Path, error: io::Error) -> Error 
     Error::new(ErrorKind::Unexpected, format!("could not {verb} {}", path.display())).with_source(error)
 }
 
+/// Runs work on the disk where it may wait.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::new(ErrorKind::Unexpected, "work on the disk was cut off").with_source(error))?
+}
+
 /// A file's bytes; `None` if there is none.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use metamcp_core::{Digest, EnvName, Result, ServerRef, VersionId, WorkerSettings};
 use secrecy::SecretString;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::bundle::Bundle;
 use super::config::{self, STATE_KEY, WorkerConfig};
 use super::files::storage_error;
+use super::interruption::Interruption;
 use super::log::{Redactor, ServerLog};
 use super::process::{Process, ProcessPlan};
 use super::sandbox::Sandbox;
@@ -32,6 +34,8 @@ pub(super) struct Launcher {
     /// `Host` names every server answers to.
     pub(super) hosts: Vec<String>,
     pub(super) store: Store,
+    /// One permit for each server that is looked at or started without being called.
+    pub(super) starts: Arc<Semaphore>,
 }
 
 /// A version that runs.
@@ -40,6 +44,17 @@ pub(crate) struct Running {
     pub(super) version: VersionId,
     pub(super) settings: WorkerSettings,
     pub(crate) process: Arc<Process>,
+}
+
+/// What is started.
+pub(super) struct Launch<'a> {
+    pub(super) server: &'a ServerRef,
+    pub(super) version: &'a VersionId,
+    pub(super) bundle: &'a Bundle,
+    pub(super) secrets: &'a Secrets,
+    pub(super) storage: Storage,
+    pub(super) log: &'a Arc<ServerLog>,
+    pub(super) interruption: Interruption,
 }
 
 /// Where a process keeps its Durable Objects.
@@ -68,15 +83,8 @@ impl Running {
 
 impl Launcher {
     /// Starts a version and waits until it is healthy.
-    pub(super) async fn launch(
-        &self,
-        server: &ServerRef,
-        version: &VersionId,
-        bundle: &Bundle,
-        secrets: &Secrets,
-        storage: Storage,
-        log: &Arc<ServerLog>,
-    ) -> Result<Arc<Running>> {
+    pub(super) async fn launch(&self, launch: Launch<'_>) -> Result<Arc<Running>> {
+        let Launch { server, version, bundle, secrets, storage, log, interruption } = launch;
         let settings = &bundle.artifact.settings;
         let folder = self.new_folder(server)?;
         let state = self.state_folder(server, settings, storage, &folder.path)?;
@@ -106,6 +114,7 @@ impl Launcher {
             version: version.clone(),
             log: Arc::clone(log),
             start_timeout: self.config.start_timeout,
+            interruption,
         })
         .await?;
         Ok(Arc::new(Running { version: version.clone(), settings: settings.clone(), process }))

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::activity::{Activity, CallNumber};
 use super::files;
 use super::health;
+use super::interruption::Interruption;
 use super::leftovers;
 use super::log::{Redactor, ServerLog};
 use super::memory;
@@ -52,6 +53,7 @@ pub(super) struct ProcessPlan<'a> {
     pub(super) version: VersionId,
     pub(super) log: Arc<ServerLog>,
     pub(super) start_timeout: Duration,
+    pub(super) interruption: Interruption,
 }
 
 /// A running process. Dropping it kills workerd at once.
@@ -90,15 +92,19 @@ impl Process {
     pub(super) const SOCKET: &'static str = "s";
 
     /// Starts workerd on the configuration in the plan's folder and waits until the Worker answers
-    /// `GET /health` with 200. On an error, and if the future is dropped, nothing is left of it.
+    /// `GET /health` with 200, or it is interrupted. On an error nothing is left of it; nor is a moment later if the
+    /// future is dropped.
     pub(super) async fn start(plan: ProcessPlan<'_>) -> Result<Arc<Self>> {
         let limit = plan.start_timeout;
-        let (version, log) = (plan.version.clone(), Arc::clone(&plan.log));
+        let (version, log, interruption) = (plan.version.clone(), Arc::clone(&plan.log), plan.interruption.clone());
         let process = Self::spawn(plan)?;
-        let problem = match timeout(limit, process.ready()).await {
-            Ok(Ok(())) => return Ok(process),
-            Ok(Err(problem)) => problem,
-            Err(_) => format!("it was not healthy within {} s", limit.as_secs_f32()),
+        let problem = tokio::select! {
+            ready = timeout(limit, process.ready()) => match ready {
+                Ok(Ok(())) => return Ok(process),
+                Ok(Err(problem)) => problem,
+                Err(_) => format!("it was not healthy within {} s", limit.as_secs_f32()),
+            },
+            () = interruption.arrived() => "it was stopped before it was healthy".to_owned(),
         };
         process.stop("was stopped").await;
         let lines = log.newest(ERROR_LINES).into_iter().filter(|line| line.version == version);

@@ -19,7 +19,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use metamcp_core::{Artifact, Digest, Error, ErrorKind, PublishedVersion, Result, ServerId, ServerRef, VersionId};
+use metamcp_core::{
+    Artifact, Digest, Error, ErrorKind, PublishedVersion, Result, ServerId, ServerRef, VersionId, WorkerSettings,
+};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -119,9 +121,12 @@ impl Store {
 
     /// A version's artifact, checked against its digest.
     pub(super) fn read_version(&self, id: ServerId, version: &VersionId) -> Result<Bundle> {
-        let path = self.version_path(id, version);
-        let file = files::read_json::<VersionFile>(&path)?.ok_or_else(|| unknown_version(version))?;
-        bundle::read(&self.root, file.artifact)
+        bundle::read(&self.root, self.version_file(id, version)?.artifact)
+    }
+
+    /// A version's settings, without a look at the rest.
+    pub(super) fn settings(&self, id: ServerId, version: &VersionId) -> Result<WorkerSettings> {
+        bundle::settings(&self.root, self.version_file(id, version)?.artifact)
     }
 
     /// Removes a version; an absent one is fine.
@@ -204,6 +209,10 @@ impl Store {
 
     fn version_path(&self, id: ServerId, version: &VersionId) -> PathBuf {
         self.folder(id).join("versions").join(format!("{version}.json"))
+    }
+
+    fn version_file(&self, id: ServerId, version: &VersionId) -> Result<VersionFile> {
+        files::read_json(&self.version_path(id, version))?.ok_or_else(|| unknown_version(version))
     }
 
     fn version_files(&self, id: ServerId) -> Result<Vec<VersionFile>> {

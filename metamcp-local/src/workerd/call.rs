@@ -1,0 +1,65 @@
+//! A call that a process is working on.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+
+use super::activity::CallNumber;
+use super::launch::Running;
+
+/// How long after its deadline a call is waited for whose process answers other calls.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long after a broken connection the end of its process is waited for.
+const EXIT_WAIT: Duration = Duration::from_secs(2);
+
+/// A call that a process is working on.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) running: Arc<Running>,
+    number: CallNumber,
+    answered: bool,
+    give_up: Instant,
+}
+
+impl Call {
+    /// Begins a call that should be answered by the deadline.
+    pub(super) fn begin(running: Arc<Running>, deadline: Instant) -> Self {
+        let number = running.process.begin(deadline);
+        Self { running, number, answered: false, give_up: deadline + PATIENCE }
+    }
+
+    /// When its caller is told that no answer will come, though the process answers other calls.
+    pub(crate) fn give_up(&self) -> Instant {
+        self.give_up
+    }
+
+    /// Why the call has no answer, once its connection broke.
+    pub(crate) async fn failure(&self) -> String {
+        let name = &self.running.settings.name;
+        match timeout(EXIT_WAIT, self.running.process.exited()).await {
+            Ok(exit) => format!("server {name} {}; the next call starts it again", exit.text),
+            Err(_) => format!("server {name} closed the connection before it answered"),
+        }
+    }
+
+    /// Whether the process ends within a moment.
+    pub(crate) async fn ended_soon(&self) -> bool {
+        timeout(EXIT_WAIT, self.running.process.exited()).await.is_ok()
+    }
+
+    /// The call ended with its answer.
+    pub(crate) fn answered(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.answered {
+            self.running.process.answered(self.number);
+        } else {
+            self.running.process.abandoned(self.number);
+        }
+    }
+}
