@@ -4,15 +4,18 @@ mod pipeline;
 mod reconcile;
 mod remove;
 mod rollback;
+mod tool_call;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use url::Url;
 
 pub use reconcile::ReconcileReport;
 pub use remove::{CleanupMode, CleanupOptions, CleanupReport};
+pub use tool_call::{ToolAnswer, ToolTest};
 
 use crate::event::EventSink;
 use crate::lease::HeldLease;
@@ -133,6 +136,24 @@ impl Deployments {
     pub async fn logs(&self, key: &ServerKey, options: LogOptions) -> Result<Vec<LogLine>> {
         let record = self.backends.registry.get_server(key).await?;
         self.backends.publisher.logs(&record.reference(), options).await
+    }
+
+    /// Calls a tool of the live version.
+    ///
+    /// A tool that fails is an answer with `is_error`. [`ErrorKind::NotFound`] if nothing is live or the live version
+    /// has no such tool; [`ErrorKind::TimedOut`] after the tool's own limit.
+    pub async fn call_tool(&self, key: &ServerKey, tool: &str, arguments: Map<String, Value>) -> Result<ToolAnswer> {
+        tool_call::call(self, key, tool, arguments).await
+    }
+
+    /// Tries a tool of the working definition without deploying it: stages a version, calls it and discards it.
+    /// What is live stays as it is. Nothing is recorded.
+    ///
+    /// [`ErrorKind::NotFound`] if the definition has no such tool; [`ErrorKind::Unsupported`] where the target has no
+    /// previews; [`ErrorKind::Conflict`] while a deployment of the server runs.
+    pub async fn test_tool(&self, key: &ServerKey, tool: &str, arguments: Map<String, Value>) -> Result<ToolTest> {
+        let (this, key, tool) = (self.clone(), key.clone(), tool.to_owned());
+        run_to_its_end(async move { tool_call::test(&this, &key, &tool, arguments).await }).await
     }
 
     async fn lease(&self, server: ServerId) -> Result<HeldLease> {

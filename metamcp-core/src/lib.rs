@@ -22,6 +22,7 @@ mod deploy;
 pub mod edit;
 mod error;
 mod event;
+mod keys;
 pub mod kv_cache;
 mod lease;
 pub mod memory;
@@ -31,6 +32,8 @@ mod publisher;
 pub mod registry;
 mod saga;
 mod secrets;
+#[cfg(feature = "server")]
+pub mod server;
 mod servers;
 mod settings;
 mod source_tree;
@@ -47,9 +50,12 @@ pub use definition::{
     Auth, Binding, BindingKind, CacheHint, CacheScope, Limits, Probe, PromptArgument, PromptDefinition,
     ResourceDefinition, ServerDefinition, ToolDefinition, ToolExample,
 };
-pub use deploy::{CleanupMode, CleanupOptions, CleanupReport, Deployment, Deployments, ReconcileReport};
+pub use deploy::{
+    CleanupMode, CleanupOptions, CleanupReport, Deployment, Deployments, ReconcileReport, ToolAnswer, ToolTest,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use event::{DeployEvent, EventSink};
+pub use keys::{ApiKeys, NewApiKey, Scope};
 #[cfg(feature = "mock")]
 pub use kv_cache::MockKvCache;
 pub use kv_cache::{KvCache, Ttl};
@@ -62,7 +68,7 @@ pub use publisher::{Endpoint, LogLine, LogOptions, PublishedServer, PublishedVer
 pub use registry::MockRegistry;
 pub use registry::Registry;
 pub use secrets::Secrets;
-pub use servers::Servers;
+pub use servers::{FoundTool, Servers};
 pub use settings::{COMPATIBILITY_DATE, COMPATIBILITY_FLAGS, DurableObjectClass, WorkerSettings};
 pub use source_tree::{Digest, SourceTree};
 pub use template::{TemplateManifest, TemplateTool};

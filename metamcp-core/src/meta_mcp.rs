@@ -7,9 +7,10 @@ use uuid::Uuid;
 use crate::Result;
 use crate::builder::Builder;
 use crate::deploy::Deployments;
+use crate::keys::ApiKeys;
 use crate::kv_cache::KvCache;
 use crate::publisher::Publisher;
-use crate::registry::Registry;
+use crate::registry::{AuditEntry, Registry};
 use crate::secrets::Secrets;
 use crate::servers::Servers;
 
@@ -54,6 +55,21 @@ impl MetaMcp {
     /// Values of the secrets that definitions name.
     pub fn secrets(&self) -> Secrets {
         Secrets::new(self.backends.clone())
+    }
+
+    /// Keys for Meta-MCP's own HTTP endpoint.
+    pub fn api_keys(&self) -> ApiKeys {
+        ApiKeys::new(self.backends.clone())
+    }
+
+    /// Writes down who changed what.
+    pub async fn append_audit(&self, entry: &AuditEntry) -> Result<()> {
+        self.backends.registry.append_audit(entry).await
+    }
+
+    /// Who changed what, newest first, at most `limit`.
+    pub async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>> {
+        self.backends.registry.list_audit(limit).await
     }
 
     /// Stops what this process runs and waits for it. Deployed servers are served again when the target is opened

@@ -46,5 +46,5 @@ fn declared(record: &ServerRecord, name: &EnvName) -> Result<()> {
         return Ok(());
     }
     let message = format!("server {} declares no secret {name}", record.name);
-    Err(Error::new(ErrorKind::NotFound, message).with_help(format!("add {name:?} to its `secrets` first")))
+    Err(Error::new(ErrorKind::NotFound, message).with_help(format!("add \"{name}\" to its `secrets` first")))
 }

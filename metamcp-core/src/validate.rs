@@ -24,6 +24,8 @@ use std::thread::{self, ScopedJoinHandle};
 
 pub use errors::{Problem, ValidationErrors};
 pub(crate) use problems::nearest;
+#[cfg(feature = "server")]
+pub(crate) use shape::check_shape;
 pub use shape::{definition_schema, validate_json};
 pub use valid::{
     EffectiveLimits, EgressRule, ResourceAddress, ValidDefinition, ValidPrompt, ValidPromptSource, ValidResource,

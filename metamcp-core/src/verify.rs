@@ -8,7 +8,7 @@ use rmcp::model::{CallToolRequestParams, CallToolResult, JsonObject};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use client::McpClient;
+pub(crate) use client::McpClient;
 
 use crate::definition::ToolExample;
 use crate::publisher::Endpoint;

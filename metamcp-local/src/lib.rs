@@ -16,7 +16,7 @@ mod workerd;
 pub use config::{Isolation, LocalConfig, ServiceWorker};
 pub use kv::SqliteKvCache;
 pub use open::{backends, open};
-pub use owner::DataDirectory;
+pub use owner::{DataDirectory, control_socket};
 pub use sqlite::{SqliteExecutor, SqliteRegistry};
 pub use workerd::{WorkerdConfig, WorkerdPublisher};
 

@@ -65,6 +65,22 @@ impl DataDirectory {
     }
 }
 
+/// Longest path of a socket, on macOS; Linux takes four bytes more.
+const MAX_SOCKET_PATH: usize = 103;
+
+/// The Unix socket at which the owner of a data directory can let other programs of its user in, such as a second
+/// stdio process. Who owns the directory binds it, over one that a crash left.
+///
+/// [`ErrorKind::ConfigInvalid`] if the path would be too long for a socket.
+pub fn control_socket(data_dir: &Path) -> Result<PathBuf> {
+    let path = data_dir.join("control.sock");
+    if path.as_os_str().len() <= MAX_SOCKET_PATH {
+        return Ok(path);
+    }
+    let message = format!("{} is too long for a socket's path", path.display());
+    Err(Error::new(ErrorKind::ConfigInvalid, message).with_help("choose a data directory with a shorter path"))
+}
+
 /// Makes a folder, with its parents, that only its user can enter; narrows one that is there.
 pub(crate) fn make_private_folder(path: &Path) -> Result<()> {
     DirBuilder::new()

@@ -84,7 +84,7 @@ async fn attempt(saga: &mut Saga, record: &ServerRecord) -> Result<Outcome> {
 }
 
 /// The artifact of a definition, from the build cache where the builder is slow enough to have one.
-async fn build(saga: &Saga, definition: &ValidDefinition) -> Result<Artifact> {
+pub(super) async fn build(saga: &Saga, definition: &ValidDefinition) -> Result<Artifact> {
     let source = generate(definition)?;
     let source_digest = source.digest();
     saga.events.send(DeployEvent::Generated { files: source.iter().count(), digest: source_digest });

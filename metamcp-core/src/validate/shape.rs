@@ -87,9 +87,18 @@ pub fn validate_json(value: &Value) -> Result<ValidDefinition, ValidationErrors>
     Err(ValidationErrors::from_problems(problems))
 }
 
+/// Every flaw of shape of some JSON under a schema without references outside itself.
+#[cfg(feature = "server")]
+pub(crate) fn check_shape(validator: &Validator, schema: &Value, value: &Value) -> Vec<Problem> {
+    flaws_under(validator, schema, value).map(|flaw| flaw.problem).collect()
+}
+
+fn flaws_under<'a>(validator: &'a Validator, schema: &'a Value, value: &'a Value) -> impl Iterator<Item = Flaw> {
+    validator.iter_errors(value).flat_map(|error| explain::explain(&error, schema)).take(FLAWS)
+}
+
 fn find_flaws(value: &Value) -> Vec<Flaw> {
-    let mut flaws: Vec<_> =
-        VALIDATOR.iter_errors(value).flat_map(|error| explain::explain(&error, &SCHEMA)).take(FLAWS).collect();
+    let mut flaws: Vec<_> = flaws_under(&VALIDATOR, &SCHEMA, value).collect();
     flaws.sort_by_cached_key(|flaw| place_in_definition(&flaw.problem.pointer));
     flaws
 }

@@ -1,0 +1,125 @@
+//! The reference server as hosts start it, on real backends.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rmcp::RoleClient;
+use rmcp::model::{CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, Implementation};
+use rmcp::service::{ClientLifecycleMode, ClientServiceExt, RunningService};
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// Long past anything that works.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// The reference server on a data directory, which ends with this value.
+fn start(data_dir: &Path, arguments: &[&str]) -> Child {
+    // Tests are built to `deps/`, with the examples beside it.
+    let tests = std::env::current_exe().unwrap();
+    let example = tests.parent().unwrap().with_file_name("examples").join("meta_mcp_server");
+    let mut command = Command::new(&example);
+    command.args(arguments).arg("--data-dir").arg(data_dir).kill_on_drop(true);
+    command.env("METAMCP_TOOLCHAIN_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("toolchain"));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.spawn().unwrap_or_else(|error| panic!("{}: {error}; build the examples", example.display()))
+}
+
+/// A host that speaks with the server it started.
+struct Host {
+    process: Child,
+    client: RunningService<RoleClient, ClientConfig>,
+}
+
+impl Host {
+    async fn start(data_dir: &Path) -> Self {
+        let mut process = start(data_dir, &["--stdio"]);
+        let pipes = (process.stdout.take().unwrap(), process.stdin.take().unwrap());
+        let config = ClientConfig::new(ClientCapabilities::default(), Implementation::new("metamcp-test", "1.0.0"));
+        let client = timeout(LIMIT, config.serve_with_lifecycle(pipes, ClientLifecycleMode::Initialize));
+        Self { process, client: client.await.unwrap().unwrap() }
+    }
+
+    async fn call(&self, tool: &str, arguments: Value) -> CallToolResult {
+        let Value::Object(arguments) = arguments else { panic!("arguments are an object") };
+        let params = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
+        timeout(LIMIT, self.client.call_tool(params)).await.unwrap().unwrap()
+    }
+
+    async fn data(&self, tool: &str, arguments: Value) -> Value {
+        let result = self.call(tool, arguments).await;
+        assert_ne!(result.is_error, Some(true), "{tool}: {}", text(&result));
+        result.structured_content.unwrap()
+    }
+
+    /// Ends the session as hosts do, and waits for the process.
+    async fn end(mut self) {
+        self.client.cancel().await.unwrap();
+        let status = timeout(LIMIT, self.process.wait()).await.unwrap().unwrap();
+        assert!(status.success(), "{status}");
+    }
+}
+
+fn text(result: &CallToolResult) -> String {
+    let texts = result.content.iter().filter_map(|block| block.as_text());
+    texts.map(|text| text.text.as_str()).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_does_the_whole_loop_over_stdio() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::start(folder.path()).await;
+    host.data("init_mcp_server", json!({ "name": "words", "description": "Counts words." })).await;
+    let tool = json!({
+        "serverId": "words", "toolName": "count", "description": "Counts the words of a text.",
+        "parameters": { "text": { "type": "string", "required": true } },
+        "implementation": "console.log('counting');\nreturn { words: parameters.txt.split(' ').length };"
+    });
+    host.data("add_mcp_tool", tool).await;
+    let call = json!({ "serverId": "words", "toolName": "count", "arguments": { "text": "one two three" } });
+    let tested = host.call("test_mcp_tool", call.clone()).await;
+    assert_eq!(tested.is_error, Some(true));
+    let said = text(&tested);
+    assert!(said.contains("line 2") && said.contains("log:\n") && said.contains("counting"), "{said}");
+
+    let fixed = "return { words: parameters.text.split(' ').length };";
+    host.data("update_mcp_tool", json!({ "serverId": "words", "toolName": "count", "implementation": fixed })).await;
+    assert_eq!(text(&host.call("test_mcp_tool", call.clone()).await), r#"{"words":3}"#);
+    let first = host.data("deploy_mcp_server", json!({ "serverId": "words" })).await;
+    assert_eq!(text(&host.call("call_mcp_tool", call.clone()).await), r#"{"words":3}"#);
+    let url = first["url"].as_str().unwrap();
+    let direct = metamcp_examples::connect_2026(url).await.unwrap();
+    let arguments = json!({ "text": "one two" }).as_object().cloned().unwrap();
+    let answer = direct.call_tool(CallToolRequestParams::new("count").with_arguments(arguments)).await.unwrap();
+    assert_eq!(text(&answer), r#"{"words":2}"#);
+
+    let other = "console.log('second version'); return { words: -1 };";
+    host.data("update_mcp_tool", json!({ "serverId": "words", "toolName": "count", "implementation": other })).await;
+    host.data("deploy_mcp_server", json!({ "serverId": "words" })).await;
+    assert_eq!(text(&host.call("call_mcp_tool", call.clone()).await), r#"{"words":-1}"#);
+    host.data("rollback", json!({ "serverId": "words", "versionId": first["versionId"] })).await;
+    assert_eq!(text(&host.call("call_mcp_tool", call).await), r#"{"words":3}"#);
+    let logs = host.data("get_server_logs", json!({ "serverId": "words" })).await;
+    assert!(logs.to_string().contains("second version"), "{logs}");
+    let cleaned = json!({ "daysThreshold": 0, "dryRun": false });
+    assert_eq!(host.data("cleanup_old_servers", cleaned).await["removed"], json!(["words"]));
+    host.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_on_a_directory_is_a_bridge_to_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Host::start(folder.path()).await;
+    let second = Host::start(folder.path()).await;
+    second.data("init_mcp_server", json!({ "name": "shared", "description": "Seen by both." })).await;
+    let listed = first.data("list_mcp_servers", json!({})).await;
+    assert_eq!(listed["servers"][0]["name"], "shared");
+    second.end().await;
+    first.end().await;
+    // The directory is free again, with all that was acknowledged.
+    let third = Host::start(folder.path()).await;
+    assert_eq!(third.data("list_mcp_servers", json!({})).await["servers"][0]["name"], "shared");
+    third.end().await;
+}

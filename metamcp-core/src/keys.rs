@@ -1,0 +1,211 @@
+//! [`ApiKeys`]: who may use Meta-MCP over HTTP, and for what.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::meta_mcp::Backends;
+use crate::name::NameError;
+use crate::registry::ApiKeyRecord;
+use crate::source_tree::Digest;
+use crate::{Error, ErrorKind, Result};
+
+/// What every key begins with, so that scanners for leaked secrets find it.
+const PREFIX: &str = "mmk_";
+const MAX_NAME: usize = 128;
+const MAX_PATTERNS: usize = 100;
+
+/// What somebody may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// See definitions, code, versions and logs.
+    Read,
+    /// Call tools of live servers.
+    Call,
+    /// Change definitions; what is live stays as it is.
+    Write,
+    /// Change what is live, run code that is not, and set secrets.
+    Deploy,
+    /// Run commands in containers.
+    Exec,
+    /// Everything, also keys and the audit log.
+    Admin,
+}
+
+impl Scope {
+    /// All scopes, from the least to the most.
+    pub const ALL: [Self; 6] = [Self::Read, Self::Call, Self::Write, Self::Deploy, Self::Exec, Self::Admin];
+
+    /// The scope as stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Call => "call",
+            Self::Write => "write",
+            Self::Deploy => "deploy",
+            Self::Exec => "exec",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Scope {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == text).ok_or_else(|| {
+            NameError(format!("{text:?} is no scope; scopes are read, call, write, deploy, exec and admin"))
+        })
+    }
+}
+
+/// A key to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewApiKey {
+    /// Name for people and the audit log.
+    pub name: String,
+    /// What it allows.
+    pub scopes: Vec<Scope>,
+    /// Names of servers it is limited to, with `*` for any text; empty for all.
+    pub servers: Vec<String>,
+    /// When it ends.
+    pub expires_at: Option<OffsetDateTime>,
+}
+
+/// Keys for Meta-MCP's own HTTP endpoint. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ApiKeys {
+    backends: Arc<Backends>,
+}
+
+impl ApiKeys {
+    pub(crate) fn new(backends: Arc<Backends>) -> Self {
+        Self { backends }
+    }
+
+    /// Makes a key. It is returned this once: the registry keeps its hash.
+    pub async fn create(&self, new: NewApiKey) -> Result<(ApiKeyRecord, SecretString)> {
+        check(&new)?;
+        // Two random UUIDs: 244 bits of the system's randomness.
+        let key = format!("{PREFIX}{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+        let record = ApiKeyRecord {
+            id: Uuid::new_v4(),
+            name: new.name,
+            hash: Digest::of(&key),
+            scopes: new.scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
+            servers: new.servers,
+            expires_at: new.expires_at,
+            revoked_at: None,
+        };
+        self.backends.registry.put_api_key(&record).await?;
+        Ok((record, key.into()))
+    }
+
+    /// All keys, also revoked and expired ones, in order of creation.
+    pub async fn list(&self) -> Result<Vec<ApiKeyRecord>> {
+        self.backends.registry.list_api_keys().await
+    }
+
+    /// Ends a key now. Idempotent; [`ErrorKind::NotFound`] for an unknown id.
+    pub async fn revoke(&self, id: Uuid) -> Result<ApiKeyRecord> {
+        let keys = self.backends.registry.list_api_keys().await?;
+        let Some(mut key) = keys.into_iter().find(|key| key.id == id) else {
+            return Err(Error::new(ErrorKind::NotFound, format!("there is no API key {id}")));
+        };
+        if key.revoked_at.is_none() {
+            key.revoked_at = Some(OffsetDateTime::now_utc());
+            self.backends.registry.put_api_key(&key).await?;
+        }
+        Ok(key)
+    }
+
+    /// The key, if it is known, not revoked and not expired; else [`ErrorKind::Unauthenticated`], which does not say
+    /// which of these it was.
+    pub async fn authenticate(&self, key: &SecretString) -> Result<ApiKeyRecord> {
+        // The look-up is by hash: how long it takes says nothing about a key.
+        let found = self.backends.registry.find_api_key(&Digest::of(key.expose_secret())).await?;
+        found.filter(is_valid).ok_or_else(|| Error::new(ErrorKind::Unauthenticated, "the API key is not valid"))
+    }
+}
+
+fn is_valid(key: &ApiKeyRecord) -> bool {
+    key.revoked_at.is_none() && key.expires_at.is_none_or(|end| end > OffsetDateTime::now_utc())
+}
+
+fn check(new: &NewApiKey) -> Result<()> {
+    let problem = if new.name.is_empty() || new.name.len() > MAX_NAME || new.name.chars().any(char::is_control) {
+        format!("its name must have 1 to {MAX_NAME} bytes without control characters")
+    } else if new.scopes.is_empty() {
+        "it needs a scope: read, call, write, deploy, exec or admin".to_owned()
+    } else if new.servers.len() > MAX_PATTERNS || new.servers.iter().any(|pattern| !is_pattern(pattern)) {
+        format!("it may have {MAX_PATTERNS} patterns of server names, each 1 to 64 of a-z, 0-9, '-' and '*'")
+    } else if new.expires_at.is_some_and(|end| end <= OffsetDateTime::now_utc()) {
+        "its end has passed".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(ErrorKind::ConfigInvalid, format!("no API key was made: {problem}")))
+}
+
+fn is_pattern(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '*');
+    (1..=64).contains(&text.len()) && text.chars().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{MemoryBuilder, MemoryKvCache, MemoryPublisher, MemoryRegistry};
+
+    fn keys() -> ApiKeys {
+        ApiKeys::new(Arc::new(Backends {
+            registry: Arc::new(MemoryRegistry::new()),
+            cache: Arc::new(MemoryKvCache::new()),
+            builder: Arc::new(MemoryBuilder::new()),
+            publisher: Arc::new(MemoryPublisher::new()),
+        }))
+    }
+
+    fn new(name: &str) -> NewApiKey {
+        NewApiKey { name: name.to_owned(), scopes: vec![Scope::Read], servers: Vec::new(), expires_at: None }
+    }
+
+    #[tokio::test]
+    async fn a_key_works_until_it_is_revoked_and_is_not_stored() {
+        let keys = keys();
+        let (record, key) = keys.create(new("agent")).await.unwrap();
+        assert_eq!(keys.authenticate(&key).await.unwrap(), record);
+        let stored = format!("{:?}", keys.list().await.unwrap());
+        assert!(!stored.contains(key.expose_secret()), "{stored}");
+        keys.revoke(record.id).await.unwrap();
+        keys.revoke(record.id).await.unwrap();
+        assert_eq!(keys.authenticate(&key).await.unwrap_err().kind(), ErrorKind::Unauthenticated);
+    }
+
+    #[tokio::test]
+    async fn keys_that_say_nothing_are_refused() {
+        let keys = keys();
+        let past = Some(OffsetDateTime::UNIX_EPOCH);
+        for new in [
+            new(""),
+            NewApiKey { scopes: Vec::new(), ..new("a") },
+            NewApiKey { servers: vec!["Team/*".to_owned()], ..new("a") },
+            NewApiKey { expires_at: past, ..new("a") },
+        ] {
+            assert_eq!(keys.create(new).await.unwrap_err().kind(), ErrorKind::ConfigInvalid);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! [`MetaMcpServer`]: what rmcp asks of a server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, ErrorData, Implementation, ListToolsResult, PaginatedRequestParams,
+    ServerCapabilities, ServerConfig,
+};
+use rmcp::service::RequestContext;
+use rmcp::{RoleServer, ServerHandler};
+use serde_json::Value;
+
+use super::access::Access;
+use super::audit::audited;
+use super::call::Call;
+use super::table;
+use super::tool::error_response;
+use crate::{Error, ErrorKind, MetaMcp, Result};
+
+/// Longest call of a tool: every wait inside has its own, shorter limit.
+const CALL_LIMIT: Duration = Duration::from_secs(900);
+
+const INSTRUCTIONS: &str = "Makes MCP servers at run time. To add a capability you lack: search_mcp_tools; if there \
+    is none, init_mcp_server, add_mcp_tool (a JavaScript body), test_mcp_tool until it answers right, \
+    deploy_mcp_server, then call_mcp_tool. Changes are live after deploy_mcp_server; rollback undoes a deployment.";
+
+/// Meta-MCP as an MCP server, for one caller or, behind the guard, for the caller of each request.
+#[derive(Debug, Clone)]
+pub struct MetaMcpServer {
+    meta: MetaMcp,
+    /// `None`: each HTTP request carries its own, which the guard has put there.
+    access: Option<Arc<Access>>,
+}
+
+impl MetaMcpServer {
+    /// A server whose one caller has this access.
+    pub fn new(meta: MetaMcp, access: Access) -> Self {
+        Self { meta, access: Some(Arc::new(access)) }
+    }
+
+    fn access(&self, context: &RequestContext<RoleServer>) -> Result<Arc<Access>> {
+        if let Some(access) = &self.access {
+            return Ok(access.clone());
+        }
+        let parts = context.extensions.get::<http::request::Parts>();
+        let access = parts.and_then(|parts| parts.extensions.get::<Arc<Access>>());
+        access.cloned().ok_or_else(|| Error::new(ErrorKind::Unauthenticated, "the request did not pass the guard"))
+    }
+
+    async fn call(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse> {
+        let entry = table::find(&request.name).map_err(|near| unknown_tool(&request.name, near))?;
+        let access = self.access(&context)?;
+        if !access.allows(entry.scope) {
+            let message = format!("{} needs scope {}, which {} has not", entry.name(), entry.scope, access.actor());
+            return Err(Error::new(ErrorKind::PermissionDenied, message).with_help("ask for a key with that scope"));
+        }
+        let arguments = Value::Object(request.arguments.unwrap_or_default());
+        let call = Call::new(self.meta.clone(), access.clone())
+            .with_progress(context.peer.clone(), context.meta.get_progress_token());
+        let work = audited(&self.meta, &access, entry, &arguments, entry.run(call, arguments.clone()));
+        tokio::select! {
+            answered = tokio::time::timeout(CALL_LIMIT, work) => answered.unwrap_or_else(|_| Err(too_long(entry.name()))),
+            () = context.ct.cancelled() => Err(Error::new(ErrorKind::TimedOut, "the call was cancelled")),
+        }
+    }
+}
+
+impl ServerHandler for MetaMcpServer {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities = ServerCapabilities::builder().enable_tools().build();
+        let implementation = Implementation::new("meta-mcp", env!("CARGO_PKG_VERSION")).with_title("Meta-MCP");
+        ServerConfig::new(capabilities).with_server_info(implementation).with_instructions(INSTRUCTIONS)
+    }
+
+    /// The tools that the caller may use, so that nobody pays for reading about others.
+    async fn list_tools(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        let access = self.access(&context).map_err(|error| ErrorData::invalid_request(error.to_string(), None))?;
+        let allowed = table::tools().iter().filter(|entry| access.allows(entry.scope));
+        Ok(ListToolsResult::with_all_items(allowed.map(|entry| entry.tool.clone()).collect()))
+    }
+
+    /// Whatever goes wrong is a result with `isError`: what an error of the protocol says, many hosts do not show.
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let name = request.name.clone();
+        let response = self.call(request, context).await;
+        Ok(response.unwrap_or_else(|error| {
+            tracing::debug!(tool = %name, %error, "a call failed");
+            error_response(&error)
+        }))
+    }
+}
+
+fn unknown_tool(name: &str, near: Option<&str>) -> Error {
+    let short: String = name.chars().take(128).collect();
+    let error = Error::new(ErrorKind::NotFound, format!("there is no tool {short:?}"));
+    match near {
+        Some(near) => error.with_help(format!("did you mean {near:?}?")),
+        None => error.with_help("tools of servers that were made here are called by call_mcp_tool"),
+    }
+}
+
+fn too_long(tool: &str) -> Error {
+    Error::new(ErrorKind::TimedOut, format!("{tool} took longer than {} s", CALL_LIMIT.as_secs()))
+}

@@ -1,0 +1,114 @@
+//! API keys and the audit log.
+
+use schemars::JsonSchema;
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+use time::{Duration, OffsetDateTime};
+use uuid::Uuid;
+
+use super::Done;
+use super::servers::{NoArguments, text_of};
+use crate::keys::{NewApiKey, Scope};
+use crate::registry::{ApiKeyRecord, AuditEntry};
+use crate::server::call::Call;
+use crate::{Error, ErrorKind, Result};
+
+/// Entries of the audit log, unless more are asked for.
+const ENTRIES: u32 = 20;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::server) struct CreateKey {
+    name: String,
+    scopes: Vec<Scope>,
+    /// Server names, '*' for any text; default all
+    #[serde(default)]
+    servers: Vec<String>,
+    /// Default: no end
+    #[schemars(range(min = 1, max = 3650))]
+    expires_in_days: Option<i64>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::server) struct CreatedKey {
+    id: String,
+    /// Shown this once
+    key: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(in crate::server) struct RevokeKey {
+    id: String,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::server) struct Keys {
+    keys: Vec<Key>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Key {
+    id: String,
+    name: String,
+    scopes: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    servers: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked_at: Option<String>,
+}
+
+impl From<ApiKeyRecord> for Key {
+    fn from(record: ApiKeyRecord) -> Self {
+        Self {
+            id: record.id.to_string(),
+            name: record.name,
+            scopes: record.scopes,
+            servers: record.servers,
+            expires_at: record.expires_at.map(text_of),
+            revoked_at: record.revoked_at.map(text_of),
+        }
+    }
+}
+
+pub(in crate::server) async fn create(call: Call, params: CreateKey) -> Result<CreatedKey> {
+    call.unlimited()?;
+    let expires_at = params.expires_in_days.map(|days| OffsetDateTime::now_utc() + Duration::days(days));
+    let new = NewApiKey { name: params.name, scopes: params.scopes, servers: params.servers, expires_at };
+    let (record, key) = call.meta.api_keys().create(new).await?;
+    Ok(CreatedKey { id: record.id.to_string(), key: key.expose_secret().to_owned() })
+}
+
+pub(in crate::server) async fn list(call: Call, _: NoArguments) -> Result<Keys> {
+    call.unlimited()?;
+    Ok(Keys { keys: call.meta.api_keys().list().await?.into_iter().map(Into::into).collect() })
+}
+
+pub(in crate::server) async fn revoke(call: Call, params: RevokeKey) -> Result<Done> {
+    call.unlimited()?;
+    let unknown = || Error::new(ErrorKind::NotFound, "there is no API key with this id");
+    let id: Uuid = params.id.parse().map_err(|_| unknown().with_help("list_api_keys shows the ids"))?;
+    call.meta.api_keys().revoke(id).await?;
+    Ok(Done::YES)
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(in crate::server) struct ListAudit {
+    /// Default 20
+    #[schemars(range(min = 1, max = 1000))]
+    limit: Option<u32>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::server) struct AuditLog {
+    /// Newest first
+    #[schemars(with = "Vec<serde_json::Map<String, serde_json::Value>>")]
+    entries: Vec<AuditEntry>,
+}
+
+pub(in crate::server) async fn audit(call: Call, params: ListAudit) -> Result<AuditLog> {
+    call.unlimited()?;
+    Ok(AuditLog { entries: call.meta.audit(params.limit.unwrap_or(ENTRIES)).await? })
+}

@@ -1,0 +1,207 @@
+//! Meta-MCP as an MCP server, on the memory backends, over a duplex stream.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod memory;
+
+use metamcp_core::server::{Access, MetaMcpServer};
+use metamcp_core::{MetaMcp, Scope};
+use rmcp::model::{
+    CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, Implementation, ProtocolVersion,
+};
+use rmcp::service::{ClientLifecycleMode, ClientServiceExt, RunningService};
+use rmcp::{RoleClient, ServiceExt};
+use serde_json::{Value, json};
+
+/// A client of Meta-MCP with this access, who begins as this revision of MCP does.
+struct Client(RunningService<RoleClient, ClientConfig>);
+
+impl Client {
+    async fn connect(meta: &MetaMcp, access: Access) -> Self {
+        Self::connect_by(meta, access, ClientLifecycleMode::Initialize).await
+    }
+
+    async fn connect_by(meta: &MetaMcp, access: Access, lifecycle: ClientLifecycleMode) -> Self {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let server = MetaMcpServer::new(meta.clone(), access);
+        tokio::spawn(async move { server.serve(theirs).await.unwrap().waiting().await });
+        let config = ClientConfig::new(ClientCapabilities::default(), Implementation::new("metamcp-test", "1.0.0"));
+        Self(config.serve_with_lifecycle(ours, lifecycle).await.unwrap())
+    }
+
+    async fn call(&self, tool: &str, arguments: Value) -> CallToolResult {
+        let Value::Object(arguments) = arguments else { panic!("arguments are an object") };
+        let params = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
+        self.0.call_tool(params).await.unwrap()
+    }
+
+    /// The data of a call that has to succeed.
+    async fn data(&self, tool: &str, arguments: Value) -> Value {
+        let result = self.call(tool, arguments).await;
+        assert_ne!(result.is_error, Some(true), "{tool}: {}", text(&result));
+        result.structured_content.unwrap()
+    }
+
+    /// What a call says that has to fail.
+    async fn failure(&self, tool: &str, arguments: Value) -> String {
+        let result = self.call(tool, arguments).await;
+        assert_eq!(result.is_error, Some(true), "{tool}: {}", text(&result));
+        text(&result)
+    }
+}
+
+fn text(result: &CallToolResult) -> String {
+    let texts: Vec<_> =
+        result.content.iter().filter_map(|block| block.as_text()).map(|text| text.text.as_str()).collect();
+    texts.join("\n")
+}
+
+fn everything() -> Access {
+    Access::full("test")
+}
+
+#[tokio::test]
+async fn an_agent_makes_fixes_deploys_and_takes_back_a_server() {
+    let meta = memory::meta().await;
+    let client = Client::connect(&meta, everything()).await;
+    let created = client.data("init_mcp_server", json!({ "name": "greeter", "description": "Greets." })).await;
+    assert_eq!((&created["status"], &created["containerID"]), (&json!("ready"), &Value::Null));
+
+    let tool =
+        json!({ "serverId": "greeter", "toolName": "greet", "description": "Greets.", "implementation": "throw 1;" });
+    assert_eq!(client.data("add_mcp_tool", tool).await["revision"], 2);
+    let call = json!({ "serverId": created["serverId"], "toolName": "greet", "arguments": { "who": "Ada" } });
+    assert!(client.failure("test_mcp_tool", call.clone()).await.contains("line 1"));
+    let fix = json!({ "serverId": "greeter", "toolName": "greet", "implementation": "return 1;" });
+    client.data("update_mcp_tool", fix).await;
+    assert_eq!(text(&client.call("test_mcp_tool", call.clone()).await), r#"greet {"who":"Ada"}"#);
+    assert!(client.failure("call_mcp_tool", call.clone()).await.contains("is not live; deploy it first"));
+
+    let first = client.data("deploy_mcp_server", json!({ "serverId": "greeter" })).await;
+    assert_eq!((&first["success"], &first["tools"]), (&json!(true), &json!(1)));
+    assert_eq!(text(&client.call("call_mcp_tool", call).await), r#"greet {"who":"Ada"}"#);
+
+    let second =
+        json!({ "serverId": "greeter", "toolName": "part", "description": "Parts.", "implementation": "return 2;" });
+    client.data("add_mcp_tool", second).await;
+    let early = json!({ "serverId": "greeter", "toolName": "part" });
+    assert!(client.failure("call_mcp_tool", early.clone()).await.contains("deploy the server first"));
+    client.data("deploy_mcp_server", json!({ "serverId": "greeter" })).await;
+    client.call("call_mcp_tool", early.clone()).await;
+    let versions = client.data("list_versions", json!({ "serverId": "greeter" })).await;
+    assert_eq!(versions["versions"].as_array().unwrap().len(), 2, "{versions}");
+    client.data("rollback", json!({ "serverId": "greeter", "versionId": first["versionId"] })).await;
+    assert!(client.failure("call_mcp_tool", early).await.contains("has no tool"));
+    assert_eq!(client.data("verify_deployment", json!({ "serverId": "greeter" })).await["healthy"], true);
+    let details = client.data("get_mcp_server_details", json!({ "serverId": "greeter" })).await;
+    assert_eq!((&details["revision"], &details["liveRevision"]), (&json!(4), &json!(3)), "{details}");
+
+    client.data("delete_mcp_server", json!({ "serverId": "greeter" })).await;
+    assert_eq!(client.data("list_mcp_servers", json!({})).await, json!({ "servers": [] }));
+}
+
+#[tokio::test]
+async fn bad_arguments_are_answered_with_all_problems_and_where_they_are() {
+    let meta = memory::meta().await;
+    let client = Client::connect(&meta, everything()).await;
+    client.data("init_mcp_server", json!({ "name": "greeter", "description": "Greets." })).await;
+    let mut said = vec![
+        client.failure("init_mcp_server", json!({ "name": 3, "template": "x", "tools": [] })).await,
+        client.failure("init_mcp_server", json!({ "name": "No Name", "description": "", "template": "routng" })).await,
+        client.failure("add_mcp_tool", json!({ "server": "greeter", "name": "greet", "code": "return 1;" })).await,
+    ];
+    let tool = json!({
+        "serverId": "greeter", "toolName": "gr eet", "description": "Greets.", "limits": { "timeoutMs": "1s" },
+        "parameters": { "who": { "type": "strin" } }, "implementation": "const a = ;\nreturn a;"
+    });
+    said.push(client.failure("add_mcp_tool", tool).await);
+    said.push(client.failure("update_mcp_tool", json!({ "serverId": "greeter", "toolName": "greet" })).await);
+    said.push(client.failure("deploy_mcp_server", json!({ "serverId": "greter" })).await);
+    said.push(client.failure("rollback", json!({ "serverId": "greeter", "versionId": "1" })).await);
+    said.push(client.failure("set_secret", json!({ "serverId": "greeter", "name": "TOKEN", "value": "s3cret" })).await);
+    said.push(client.failure("add_mcp_tol", json!({})).await);
+    insta::with_settings!({ filters => vec![("of server [0-9a-f-]{36}", "of server ID")] }, {
+        insta::assert_snapshot!(said.join("\n\n"));
+    });
+}
+
+#[tokio::test]
+async fn a_call_without_the_scope_is_refused_on_every_tool() {
+    let meta = memory::meta().await;
+    let everything = Client::connect(&meta, everything()).await;
+    let tools = everything.0.list_all_tools().await.unwrap();
+    let mut refused = 0;
+    for scope in Scope::ALL.into_iter().filter(|scope| *scope != Scope::Admin) {
+        let limited = Client::connect(&meta, Access::with_scopes("limited", [scope])).await;
+        let offered = limited.0.list_all_tools().await.unwrap();
+        for tool in &tools {
+            let text = text(&limited.call(&tool.name, json!({})).await);
+            let listed = offered.iter().any(|offered| offered.name == tool.name);
+            assert_eq!(text.starts_with("permission_denied: "), !listed, "{} with {scope}: {text}", tool.name);
+            refused += usize::from(!listed);
+        }
+    }
+    // Every tool is refused with at least all scopes but its own.
+    assert!(refused >= tools.len() * (Scope::ALL.len() - 2), "{refused}");
+    let nobody = Client::connect(&meta, Access::with_scopes("nobody", [])).await;
+    assert_eq!(nobody.0.list_all_tools().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_agents_see_of_the_tools() {
+    let meta = memory::meta().await;
+    let client = Client::connect(&meta, everything()).await;
+    let tools = client.0.list_all_tools().await.unwrap();
+    let size = serde_json::to_string(&tools).unwrap().len();
+    assert!(size / 4 <= 12_000, "the list of tools takes about {} tokens", size / 4);
+    insta::assert_json_snapshot!(json!({ "tokens": size / 4, "tools": tools }));
+}
+
+#[tokio::test]
+async fn a_client_of_the_newest_revision_is_served_too() {
+    let meta = memory::meta().await;
+    let lifecycle = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
+    let client = Client::connect_by(&meta, everything(), lifecycle).await;
+    let listed = client.data("list_mcp_servers", json!({})).await;
+    assert_eq!(listed, json!({ "servers": [] }));
+}
+
+#[tokio::test]
+async fn changes_are_in_the_audit_log_and_secrets_are_not() {
+    let meta = memory::meta().await;
+    let client = Client::connect(&meta, everything()).await;
+    client.data("init_mcp_server", json!({ "name": "vault", "description": "Has a secret." })).await;
+    let declared = json!({ "serverId": "vault", "settings": { "secrets": ["TOKEN"] } });
+    client.data("update_mcp_server", declared).await;
+    client.data("set_secret", json!({ "serverId": "vault", "name": "TOKEN", "value": "s3cret-value" })).await;
+    client.failure("remove_mcp_tool", json!({ "serverId": "vault", "toolName": "none" })).await;
+    let secrets = client.data("list_secrets", json!({ "serverId": "vault" })).await;
+    assert_eq!(secrets, json!({ "secrets": [{ "name": "TOKEN", "hasValue": true }] }));
+
+    let log = client.data("list_audit_log", json!({})).await;
+    let entries = log["entries"].as_array().unwrap();
+    let actions: Vec<_> = entries.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["set_secret", "update_mcp_server", "init_mcp_server"]);
+    assert!(entries.iter().all(|entry| entry["server"] == "vault" && entry["actor"] == "test"), "{log}");
+    assert_ne!(entries[1]["before"], entries[1]["after"]);
+    assert_eq!((&entries[2]["before"], &entries[2]["after"]), (&Value::Null, &entries[1]["before"]));
+    assert!(!log.to_string().contains("s3cret-value"));
+}
+
+#[tokio::test]
+async fn definitions_go_out_and_come_in_and_tools_are_found() {
+    let meta = memory::meta().await;
+    let client = Client::connect(&meta, everything()).await;
+    let definition = json!({
+        "name": "weather", "description": "Weather.",
+        "tools": [{ "name": "get_forecast", "description": "Forecast of a city.", "implementation": "return 1;" }]
+    });
+    client.data("import_server", json!({ "definition": definition })).await;
+    let exported = client.data("export_server", json!({ "serverId": "weather" })).await["definition"].take();
+    client.data("delete_mcp_server", json!({ "serverId": "weather" })).await;
+    client.data("import_server", json!({ "definition": exported })).await;
+    let found = client.data("search_mcp_tools", json!({ "query": "forecast for a town" })).await;
+    assert_eq!(found["tools"][0]["tool"], "get_forecast", "{found}");
+    assert_eq!(client.data("search_mcp_tools", json!({ "query": "stocks" })).await, json!({ "tools": [] }));
+    let files = client.data("get_mcp_server_code", json!({ "serverId": "weather", "fileType": "package" })).await;
+    assert_eq!(files["files"].as_object().unwrap().keys().collect::<Vec<_>>(), ["package.json"]);
+}
