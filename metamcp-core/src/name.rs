@@ -152,16 +152,19 @@ impl From<&ServerName> for ServerKey {
 pub enum TemplateKind {
     /// `remote-mcp-authless`: the plain stateless server.
     RemoteMcpAuthless,
+    /// `agent-task-manager`: a task queue and workflow in a Durable Object.
+    AgentTaskManager,
 }
 
 impl TemplateKind {
     /// All templates, in the order in which they are offered.
-    pub const ALL: &[Self] = &[Self::RemoteMcpAuthless];
+    pub const ALL: &[Self] = &[Self::RemoteMcpAuthless, Self::AgentTaskManager];
 
     /// The template's name, which is also its folder's.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RemoteMcpAuthless => "remote-mcp-authless",
+            Self::AgentTaskManager => "agent-task-manager",
         }
     }
 }

@@ -118,6 +118,7 @@ impl TemplateKind {
     pub(crate) fn embedded(self) -> &'static metamcp_templates::Template {
         match self {
             Self::RemoteMcpAuthless => &metamcp_templates::REMOTE_MCP_AUTHLESS,
+            Self::AgentTaskManager => &metamcp_templates::AGENT_TASK_MANAGER,
         }
     }
 }

@@ -63,17 +63,16 @@ export class Questions {
   readonly needed: Promise<InputNeeded>;
   /** The answers that the body was given: what the next round has to remember. */
   readonly given: Record<string, unknown> = {};
-  readonly #answers: Record<string, unknown>;
   readonly #asked = new Set<string>();
   readonly #open: Record<string, EmbeddedRequest> = {};
   #resolveNeeded!: (needed: InputNeeded) => void;
 
   constructor(
-    answers: Record<string, unknown>,
+    /** What the client answered, in this round and the ones before. */
+    readonly answers: Readonly<Record<string, unknown>>,
     /** What the client can be asked. */
     readonly capabilities: ClientCapabilities,
   ) {
-    this.#answers = answers;
     this.needed = new Promise((resolve) => (this.#resolveNeeded = resolve));
   }
 
@@ -86,8 +85,8 @@ export class Questions {
     const key = question.key ?? `${NAMES[question.kind]}-${this.#asked.size + 1}`;
     if (this.#asked.has(key)) return Promise.reject(new Error(`two questions of one call have the key ${JSON.stringify(key)}`));
     this.#asked.add(key);
-    const answer = Object.hasOwn(this.#answers, key) ? this.#answers[key] : undefined;
-    if (fits(answer, question)) {
+    const answer = Object.hasOwn(this.answers, key) ? this.answers[key] : undefined;
+    if (fits(answer, question.request)) {
       this.given[key] = answer;
       return Promise.resolve(answer);
     }
@@ -98,8 +97,16 @@ export class Questions {
   }
 }
 
-/** Whether an answer is of the question's kind and, where a person filled in a form, of the form's schema. */
-function fits(answer: unknown, { kind, request }: Question): boolean {
+/** What kind of answer belongs to a request. */
+const KINDS: Record<EmbeddedRequest["method"], Question["kind"]> = {
+  "elicitation/create": "elicit",
+  "sampling/createMessage": "sampling",
+  "roots/list": "roots",
+};
+
+/** Whether an answer is of the request's kind and, where a person filled in a form, of the form's schema. */
+export function fits(answer: unknown, request: EmbeddedRequest): boolean {
+  const kind = KINDS[request.method];
   const view = inputResponse({ answer } as never, "answer");
   if (view.kind !== kind) return false;
   const params: unknown = "params" in request ? request.params : undefined;

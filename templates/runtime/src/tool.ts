@@ -33,7 +33,7 @@ export async function callAside(
 }
 
 /** Calls a tool; rejects with a `BodyFailure` where its body or what it returned is at fault. */
-async function attemptTool(host: Host, name: string, given: unknown, caller: Caller): Promise<ToolOutcome> {
+export async function attemptTool(host: Host, name: string, given: unknown, caller: Caller): Promise<ToolOutcome> {
   const tool = host.catalog.tools.get(name) ?? (await findDynamicTool(host, name));
   if (tool === undefined) throw new ProtocolError(ProtocolErrorCode.InvalidParams, `Tool ${name} not found`);
 

@@ -12,7 +12,7 @@ export interface Answer {
   error?: any;
 }
 
-const NAMED: Record<string, string> = { "tools/call": "name", "prompts/get": "name", "resources/read": "uri" };
+const NAMED: Record<string, string> = { "tools/call": "name", "prompts/get": "name", "resources/read": "uri", "tasks/get": "taskId", "tasks/update": "taskId", "tasks/cancel": "taskId" };
 
 /** What the client of the newer era says it can do, unless a request says otherwise. */
 const CAPABILITIES = { elicitation: { form: {} }, sampling: {}, roots: {} };
@@ -47,7 +47,7 @@ export function requestInit(era: Era, method: string, params: Record<string, unk
       jsonrpc: "2.0",
       id: 1,
       method,
-      params: modern ? { ...params, _meta: { ...(params["_meta"] as object), ...meta } } : params,
+      params: modern ? { ...params, _meta: { ...meta, ...(params["_meta"] as object) } } : params,
     }),
   };
 }
