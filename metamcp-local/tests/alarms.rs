@@ -20,7 +20,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// A Worker with one Durable Object, which counts, rings again and again once it is told to, and in each ring says
 /// which life of its process this is. `health` is what `GET /health` is answered with, given the object and `env`.
 fn clock(name: &ServerRef, health: &str) -> Artifact {
-    let tools = worker("start(_, env) { return clockOf(env).start(); }, add(_, env) { return clockOf(env).add(); }");
+    let tools = ["start", "add", "addSlowly"].map(|tool| format!("{tool}(_, env) {{ return clockOf(env).{tool}(); }}"));
+    let tools = worker(&tools.join(", "));
     let health = format!(r#"=== "/health") {{ const clock = clockOf(env); {health} }}"#);
     let source = format!(
         r#"
@@ -33,6 +34,11 @@ fn clock(name: &ServerRef, health: &str) -> Artifact {
             const count = (await this.count()) + 1;
             await this.ctx.storage.put("count", count);
             return count;
+          }}
+          async addSlowly() {{
+            console.log("slowly");
+            await new Promise((resolve) => setTimeout(resolve, 1000));
+            return this.add();
           }}
           async start() {{ await this.ctx.storage.setAlarm(Date.now() + 20); }}
           async alarm() {{
@@ -153,6 +159,29 @@ async fn a_version_that_cannot_take_the_state_over_gives_it_back() {
     let versions = local.publisher.list_versions(&name).await.unwrap();
     assert!(versions.iter().any(|version| version.active && version.version == live), "{versions:?}");
     local.publisher.discard(&name, &staged.version).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn state_is_free_once_a_version_without_it_is_live() {
+    let local = open_local().await;
+    let name = server("clock");
+    let (with_state, endpoint) = local.deploy_artifact(&name, &clock(&name, HEALTHY)).await;
+    let owners = processes_of(&local.config);
+    let slow = tokio::spawn({
+        let endpoint = endpoint.clone();
+        async move { call(&endpoint, "addSlowly", json!({})).await }
+    });
+    let deadline = Instant::now() + LIMIT;
+    while !log(&local.publisher, &name).await.contains(&"slowly".to_owned()) {
+        assert!(Instant::now() < deadline, "the call does not begin");
+        tokio::task::yield_now().await;
+    }
+    local.deploy(&name, &worker("add() { return 'stateless'; }")).await;
+    assert!(processes_of(&local.config).iter().all(|pid| !owners.contains(pid)), "two may have the state");
+    assert_eq!(slow.await.unwrap()["result"], 1);
+    assert_eq!(call(&endpoint, "add", json!({})).await["result"], "stateless");
+    local.publisher.activate(&name, &with_state).await.unwrap();
+    assert_eq!(call(&endpoint, "add", json!({})).await["result"], 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,25 +33,33 @@ impl Live {
     /// Starts a version and lets it take over. A start of the one before is given up for it.
     pub(in crate::workerd) async fn switch(self: &Arc<Self>, next: Next) -> Result<()> {
         let live = Arc::clone(self);
-        // A task of its own: a caller that goes away does not leave the server between two versions.
-        let switched = tokio::spawn(async move {
+        self.to_the_end(async move {
             if next.bundle.artifact.settings.has_durable_state() {
                 live.switch_exclusively(&next).await
             } else {
                 live.switch_seamlessly(&next).await
             }
-        });
-        let cut_off =
-            |error| self.error(ErrorKind::Unexpected, "was cut off in a switch of versions").with_source(error);
-        switched.await.map_err(cut_off)?
+        })
+        .await
     }
 
     /// Lets a process take over that runs already, of a version without durable state.
-    pub(in crate::workerd) async fn switch_to(&self, running: Arc<Running>) -> Result<()> {
-        let turn = self.take_over().await;
-        self.put_active(&running.version).await?;
-        self.replace(running, turn).await;
-        Ok(())
+    pub(in crate::workerd) async fn switch_to(self: &Arc<Self>, running: Arc<Running>) -> Result<()> {
+        let live = Arc::clone(self);
+        self.to_the_end(async move {
+            let turn = live.take_over().await;
+            live.put_active(&running.version).await?;
+            live.replace(running, turn).await;
+            Ok(())
+        })
+        .await
+    }
+
+    /// A task of its own: a caller that goes away does not leave the server between two versions.
+    async fn to_the_end(&self, switch: impl Future<Output = Result<()>> + Send + 'static) -> Result<()> {
+        tokio::spawn(switch).await.map_err(|error| {
+            self.error(ErrorKind::Unexpected, "was cut off in a switch of versions").with_source(error)
+        })?
     }
 
     async fn switch_seamlessly(&self, next: &Next) -> Result<()> {
