@@ -3,21 +3,26 @@
 //!
 //! ```sh
 //! cargo run -p metamcp-examples --example meta_mcp_server -- --stdio --data-dir ~/.metamcp
+//! cargo run -p metamcp-examples --example meta_mcp_server -- --http 127.0.0.1:0 --data-dir ~/.metamcp
 //! ```
 //!
-//! A data directory has one owner. A second `--stdio` process on it becomes a bridge to the first.
+//! The second prints `listening on URL` and, once for each data directory, `admin key: KEY`. A data directory has one
+//! owner; a second `--stdio` process on it becomes a bridge to the first.
+#![expect(clippy::print_stdout, reason = "without --stdio, standard output is for whoever runs it")]
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use metamcp_core::server::{bridge_stdio, serve_socket, serve_stdio};
-use metamcp_core::{ErrorKind, MetaMcp};
+use metamcp_core::server::{HttpConfig, HttpServer, bridge_stdio, serve_http, serve_socket, serve_stdio};
+use metamcp_core::{ErrorKind, MetaMcp, NewApiKey, Scope};
 use metamcp_local::{LocalConfig, control_socket};
+use secrecy::ExposeSecret;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-const USAGE: &str = "usage: meta_mcp_server --stdio [--data-dir DIR]";
+const USAGE: &str = "usage: meta_mcp_server (--stdio | --http ADDRESS:PORT) [--data-dir DIR]";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -29,11 +34,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let data_dir = config.data_dir.clone();
     match metamcp_local::open(config).await {
         Ok(meta) => {
-            let served = serve(&meta, &data_dir).await;
+            let served = serve(&meta, &data_dir, options.http).await;
             meta.close().await?;
             served
         }
-        Err(error) if error.kind() == ErrorKind::Conflict => {
+        Err(error) if options.http.is_none() && error.kind() == ErrorKind::Conflict => {
             let Ok(owner) = UnixStream::connect(control_socket(&data_dir)?).await else { return Err(error.into()) };
             eprintln!("{error}: passing everything on to it");
             Ok(bridge_stdio(owner).await?)
@@ -42,17 +47,37 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Serves until the input ends or a signal comes.
-async fn serve(meta: &MetaMcp, data_dir: &Path) -> Result<(), Box<dyn Error>> {
+/// Serves HTTP until a signal comes, or standard input until it ends; beside them the socket for other programs.
+async fn serve(meta: &MetaMcp, data_dir: &Path, http: Option<SocketAddr>) -> Result<(), Box<dyn Error>> {
     let socket = bind(&control_socket(data_dir)?)?;
+    let http = match http {
+        Some(address) => Some(listen(meta, address).await?),
+        None => None,
+    };
     let mut terminated = signal(SignalKind::terminate())?;
     tokio::select! {
-        ended = serve_stdio(meta.clone()) => ended?,
+        ended = serve_stdio(meta.clone()), if http.is_none() => ended?,
         ended = serve_socket(meta.clone(), socket) => ended?,
         stopped = tokio::signal::ctrl_c() => stopped?,
         _ = terminated.recv() => {}
     }
+    if let Some(http) = http {
+        http.close().await;
+    }
     Ok(())
+}
+
+/// Listens, with a key for whoever starts the first server on this data directory.
+async fn listen(meta: &MetaMcp, address: SocketAddr) -> Result<HttpServer, Box<dyn Error>> {
+    if meta.api_keys().list().await?.is_empty() {
+        let admin =
+            NewApiKey { name: "admin".to_owned(), scopes: vec![Scope::Admin], servers: Vec::new(), expires_at: None };
+        let (_, key) = meta.api_keys().create(admin).await?;
+        println!("admin key: {}", key.expose_secret());
+    }
+    let server = serve_http(meta.clone(), HttpConfig::new().with_listen(address)).await?;
+    println!("listening on {}", server.url());
+    Ok(server)
 }
 
 /// Binds the socket for other programs; this process owns the directory, so one that is there was left by a crash.
@@ -68,6 +93,7 @@ fn bind(path: &Path) -> std::io::Result<UnixListener> {
 struct Options {
     data_dir: Option<PathBuf>,
     stdio: bool,
+    http: Option<SocketAddr>,
 }
 
 impl Options {
@@ -76,11 +102,16 @@ impl Options {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--stdio" => options.stdio = true,
+                "--http" => {
+                    let address = arguments.next().ok_or(USAGE)?;
+                    let wrong = |_| format!("{address:?} is no address such as 127.0.0.1:8080; {USAGE}");
+                    options.http = Some(address.parse().map_err(wrong)?);
+                }
                 "--data-dir" => options.data_dir = Some(arguments.next().ok_or(USAGE)?.into()),
                 other => return Err(format!("{other:?} is no option; {USAGE}")),
             }
         }
-        if options.stdio { Ok(options) } else { Err(USAGE.to_owned()) }
+        if options.stdio == options.http.is_some() { Err(USAGE.to_owned()) } else { Ok(options) }
     }
 
     /// The environment's configuration, with the command line's before it.

@@ -6,9 +6,14 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rmcp::RoleClient;
-use rmcp::model::{CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, Implementation};
+use rmcp::model::{
+    CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, Implementation, ProtocolVersion,
+};
 use rmcp::service::{ClientLifecycleMode, ClientServiceExt, RunningService};
+use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -27,38 +32,92 @@ fn start(data_dir: &Path, arguments: &[&str]) -> Child {
     command.spawn().unwrap_or_else(|error| panic!("{}: {error}; build the examples", example.display()))
 }
 
+/// The server over HTTP, and what it printed.
+struct Http {
+    process: Child,
+    url: String,
+    admin_key: Option<String>,
+}
+
+impl Http {
+    async fn start(data_dir: &Path) -> Self {
+        let mut process = start(data_dir, &["--http", "127.0.0.1:0"]);
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut admin_key = None;
+        loop {
+            let line = timeout(LIMIT, lines.next_line()).await.unwrap().unwrap().expect("the server listens");
+            if let Some(key) = line.strip_prefix("admin key: ") {
+                admin_key = Some(key.to_owned());
+            }
+            if let Some(url) = line.strip_prefix("listening on ") {
+                return Self { process, url: url.to_owned(), admin_key };
+            }
+        }
+    }
+
+    async fn connect(&self, key: &str) -> Client {
+        let mut config = StreamableHttpClientTransportConfig::with_uri(self.url.as_str());
+        config.auth_header = Some(key.to_owned());
+        let transport = StreamableHttpClientTransport::with_client(reqwest::Client::new(), config);
+        let preferred_versions = vec![ProtocolVersion::V_2026_07_28];
+        Client(
+            client()
+                .serve_with_lifecycle(transport, ClientLifecycleMode::Discover { preferred_versions })
+                .await
+                .unwrap(),
+        )
+    }
+
+    /// Ends it as a terminal or a service manager does.
+    async fn end(mut self) {
+        let id = self.process.id().unwrap().to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
+        assert!(sent.success());
+        let status = timeout(LIMIT, self.process.wait()).await.unwrap().unwrap();
+        assert!(status.success(), "{status}");
+    }
+}
+
 /// A host that speaks with the server it started.
 struct Host {
     process: Child,
-    client: RunningService<RoleClient, ClientConfig>,
+    client: Client,
+}
+
+/// A client that has met the server.
+struct Client(RunningService<RoleClient, ClientConfig>);
+
+fn client() -> ClientConfig {
+    ClientConfig::new(ClientCapabilities::default(), Implementation::new("metamcp-test", "1.0.0"))
 }
 
 impl Host {
     async fn start(data_dir: &Path) -> Self {
         let mut process = start(data_dir, &["--stdio"]);
         let pipes = (process.stdout.take().unwrap(), process.stdin.take().unwrap());
-        let config = ClientConfig::new(ClientCapabilities::default(), Implementation::new("metamcp-test", "1.0.0"));
-        let client = timeout(LIMIT, config.serve_with_lifecycle(pipes, ClientLifecycleMode::Initialize));
-        Self { process, client: client.await.unwrap().unwrap() }
+        let client = timeout(LIMIT, client().serve_with_lifecycle(pipes, ClientLifecycleMode::Initialize));
+        Self { process, client: Client(client.await.unwrap().unwrap()) }
     }
 
+    /// Ends the session as hosts do, and waits for the process.
+    async fn end(mut self) {
+        self.client.0.cancel().await.unwrap();
+        let status = timeout(LIMIT, self.process.wait()).await.unwrap().unwrap();
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Client {
     async fn call(&self, tool: &str, arguments: Value) -> CallToolResult {
         let Value::Object(arguments) = arguments else { panic!("arguments are an object") };
         let params = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
-        timeout(LIMIT, self.client.call_tool(params)).await.unwrap().unwrap()
+        timeout(LIMIT, self.0.call_tool(params)).await.unwrap().unwrap()
     }
 
     async fn data(&self, tool: &str, arguments: Value) -> Value {
         let result = self.call(tool, arguments).await;
         assert_ne!(result.is_error, Some(true), "{tool}: {}", text(&result));
         result.structured_content.unwrap()
-    }
-
-    /// Ends the session as hosts do, and waits for the process.
-    async fn end(mut self) {
-        self.client.cancel().await.unwrap();
-        let status = timeout(LIMIT, self.process.wait()).await.unwrap().unwrap();
-        assert!(status.success(), "{status}");
     }
 }
 
@@ -71,6 +130,27 @@ fn text(result: &CallToolResult) -> String {
 async fn an_agent_does_the_whole_loop_over_stdio() {
     let folder = tempfile::tempdir().unwrap();
     let host = Host::start(folder.path()).await;
+    whole_loop(&host.client).await;
+    host.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_does_the_whole_loop_over_http_with_the_key_of_the_first_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Http::start(folder.path()).await;
+    let key = server.admin_key.clone().expect("the first start prints the admin's key");
+    whole_loop(&server.connect(&key).await).await;
+    server.end().await;
+    let again = Http::start(folder.path()).await;
+    assert_eq!(again.admin_key, None);
+    let listed = again.connect(&key).await.data("list_mcp_servers", json!({})).await;
+    assert_eq!(listed, json!({ "servers": [] }));
+    again.end().await;
+}
+
+/// Makes a tool with an error, finds it by a test, fixes and deploys it, calls it both ways, makes it worse, takes that
+/// back, and clears up.
+async fn whole_loop(host: &Client) {
     host.data("init_mcp_server", json!({ "name": "words", "description": "Counts words." })).await;
     let tool = json!({
         "serverId": "words", "toolName": "count", "description": "Counts the words of a text.",
@@ -105,7 +185,6 @@ async fn an_agent_does_the_whole_loop_over_stdio() {
     assert!(logs.to_string().contains("second version"), "{logs}");
     let cleaned = json!({ "daysThreshold": 0, "dryRun": false });
     assert_eq!(host.data("cleanup_old_servers", cleaned).await["removed"], json!(["words"]));
-    host.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,13 +192,13 @@ async fn a_second_process_on_a_directory_is_a_bridge_to_the_first() {
     let folder = tempfile::tempdir().unwrap();
     let first = Host::start(folder.path()).await;
     let second = Host::start(folder.path()).await;
-    second.data("init_mcp_server", json!({ "name": "shared", "description": "Seen by both." })).await;
-    let listed = first.data("list_mcp_servers", json!({})).await;
+    second.client.data("init_mcp_server", json!({ "name": "shared", "description": "Seen by both." })).await;
+    let listed = first.client.data("list_mcp_servers", json!({})).await;
     assert_eq!(listed["servers"][0]["name"], "shared");
     second.end().await;
     first.end().await;
     // The directory is free again, with all that was acknowledged.
     let third = Host::start(folder.path()).await;
-    assert_eq!(third.data("list_mcp_servers", json!({})).await["servers"][0]["name"], "shared");
+    assert_eq!(third.client.data("list_mcp_servers", json!({})).await["servers"][0]["name"], "shared");
     third.end().await;
 }

@@ -1,7 +1,7 @@
-//! Meta-MCP itself as an MCP server: the whole API as tools, over stdio and Unix sockets.
+//! Meta-MCP itself as an MCP server: the whole API as tools, over stdio, Unix sockets and guarded HTTP.
 //!
 //! [`MetaMcpServer`] is an rmcp server over any [`MetaMcp`](crate::MetaMcp). [`serve_stdio`] trusts whoever started
-//! the process.
+//! the process; [`serve_http`] stands behind a guard: authentication (401), scope (403), rate (429), size and time limits.
 //!
 //! *Invariant:* a tool only translates: it reads its arguments, calls a method of a facet, and shows the answer. Which
 //! tools there are, and which [`Scope`](crate::Scope) each needs, is one table (`table.rs`).
@@ -9,13 +9,17 @@
 mod access;
 mod audit;
 mod call;
+mod guard;
+mod http;
 mod local;
 mod mcp;
+mod resources;
 mod schema;
 mod table;
 mod tool;
 mod tools;
 
 pub use access::Access;
+pub use http::{Authentication, HttpConfig, HttpServer, serve_http};
 pub use local::{bridge_stdio, serve_socket, serve_stdio};
 pub use mcp::MetaMcpServer;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, ErrorData, Implementation, ListToolsResult, PaginatedRequestParams,
+    ArgumentInfo, CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult, ErrorData,
+    GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult, ListResourceTemplatesResult,
+    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse,
     ServerCapabilities, ServerConfig,
 };
 use rmcp::service::RequestContext;
@@ -14,8 +16,8 @@ use serde_json::Value;
 use super::access::Access;
 use super::audit::audited;
 use super::call::Call;
-use super::table;
 use super::tool::error_response;
+use super::{resources, table};
 use crate::{Error, ErrorKind, MetaMcp, Result};
 
 /// Longest call of a tool: every wait inside has its own, shorter limit.
@@ -39,11 +41,16 @@ impl MetaMcpServer {
         Self { meta, access: Some(Arc::new(access)) }
     }
 
+    /// A server whose callers are those of each request, as the guard says.
+    pub(super) fn guarded(meta: MetaMcp) -> Self {
+        Self { meta, access: None }
+    }
+
     fn access(&self, context: &RequestContext<RoleServer>) -> Result<Arc<Access>> {
         if let Some(access) = &self.access {
             return Ok(access.clone());
         }
-        let parts = context.extensions.get::<http::request::Parts>();
+        let parts = context.extensions.get::<::http::request::Parts>();
         let access = parts.and_then(|parts| parts.extensions.get::<Arc<Access>>());
         access.cloned().ok_or_else(|| Error::new(ErrorKind::Unauthenticated, "the request did not pass the guard"))
     }
@@ -72,7 +79,12 @@ impl MetaMcpServer {
 
 impl ServerHandler for MetaMcpServer {
     fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder().enable_tools().build();
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_resources()
+            .enable_prompts()
+            .enable_completions()
+            .build();
         let implementation = Implementation::new("meta-mcp", env!("CARGO_PKG_VERSION")).with_title("Meta-MCP");
         ServerConfig::new(capabilities).with_server_info(implementation).with_instructions(INSTRUCTIONS)
     }
@@ -83,7 +95,7 @@ impl ServerHandler for MetaMcpServer {
         _: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let access = self.access(&context).map_err(|error| ErrorData::invalid_request(error.to_string(), None))?;
+        let access = self.access(&context).map_err(to_protocol)?;
         let allowed = table::tools().iter().filter(|entry| access.allows(entry.scope));
         Ok(ListToolsResult::with_all_items(allowed.map(|entry| entry.tool.clone()).collect()))
     }
@@ -100,6 +112,71 @@ impl ServerHandler for MetaMcpServer {
             tracing::debug!(tool = %name, %error, "a call failed");
             error_response(&error)
         }))
+    }
+
+    async fn list_resources(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        let access = self.access(&context).map_err(to_protocol)?;
+        let cursor = request.and_then(|request| request.cursor);
+        resources::list(&self.meta, &access, cursor).await.map_err(to_protocol)
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        Ok(resources::templates())
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let access = self.access(&context).map_err(to_protocol)?;
+        Ok(resources::read(&self.meta, &access, &request.uri).await.map_err(to_protocol)?.into())
+    }
+
+    async fn list_prompts(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        Ok(resources::prompts())
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        let argument = |name: &str| Some(request.arguments.as_ref()?.get(name)?.as_str()?.to_owned());
+        Ok(resources::prompt(&request.name, argument).map_err(to_protocol)?.into())
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        let access = self.access(&context).map_err(to_protocol)?;
+        let ArgumentInfo { name, value, .. } = &request.argument;
+        resources::complete(&self.meta, &access, name, value).await.map_err(to_protocol)
+    }
+}
+
+/// Where a tool's result cannot carry an error: the protocol's own, with its code.
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` passes")]
+fn to_protocol(error: Error) -> ErrorData {
+    match error.kind() {
+        ErrorKind::NotFound => ErrorData::resource_not_found(error.to_string(), None),
+        ErrorKind::InvalidDefinition => ErrorData::invalid_params(error.to_string(), None),
+        ErrorKind::Unauthenticated | ErrorKind::PermissionDenied => ErrorData::invalid_request(error.to_string(), None),
+        _ => ErrorData::internal_error(error.to_string(), None),
     }
 }
 

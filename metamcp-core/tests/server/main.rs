@@ -1,12 +1,14 @@
 //! Meta-MCP as an MCP server, on the memory backends, over a duplex stream.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod guard;
 mod memory;
 
 use metamcp_core::server::{Access, MetaMcpServer};
 use metamcp_core::{MetaMcp, Scope};
 use rmcp::model::{
-    CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, Implementation, ProtocolVersion,
+    ArgumentInfo, CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, CompleteRequestParams,
+    GetPromptRequestParams, Implementation, ProtocolVersion, ReadResourceRequestParams, Reference,
 };
 use rmcp::service::{ClientLifecycleMode, ClientServiceExt, RunningService};
 use rmcp::{RoleClient, ServiceExt};
@@ -204,4 +206,27 @@ async fn definitions_go_out_and_come_in_and_tools_are_found() {
     assert_eq!(client.data("search_mcp_tools", json!({ "query": "stocks" })).await, json!({ "tools": [] }));
     let files = client.data("get_mcp_server_code", json!({ "serverId": "weather", "fileType": "package" })).await;
     assert_eq!(files["files"].as_object().unwrap().keys().collect::<Vec<_>>(), ["package.json"]);
+}
+
+#[tokio::test]
+async fn live_servers_are_resources_and_their_names_are_completed() {
+    let meta = memory::meta().await;
+    let client = Client::connect(&meta, everything()).await;
+    for name in ["alpha", "beta"] {
+        client.data("init_mcp_server", json!({ "name": name, "description": "A server." })).await;
+    }
+    client.data("deploy_mcp_server", json!({ "serverId": "beta" })).await;
+    let listed = client.0.list_all_resources().await.unwrap();
+    assert_eq!(listed.iter().map(|resource| resource.uri.as_str()).collect::<Vec<_>>(), ["metamcp://servers/beta"]);
+    let read = client.0.read_resource(ReadResourceRequestParams::new("metamcp://servers/alpha")).await.unwrap();
+    assert!(format!("{read:?}").contains("draft"), "{read:?}");
+    let unknown = client.0.read_resource(ReadResourceRequestParams::new("metamcp://servers/gamma")).await.unwrap_err();
+    assert!(unknown.to_string().contains("does not exist"), "{unknown}");
+    let template = Reference::for_resource("metamcp://servers/{name}");
+    let completed = client.0.complete(CompleteRequestParams::new(template, ArgumentInfo::new("name", "be"))).await;
+    assert_eq!(completed.unwrap().completion.values, ["beta"]);
+    let goal = json!({ "goal": "tell the time" }).as_object().cloned().unwrap();
+    let prompt =
+        client.0.get_prompt(GetPromptRequestParams::new("make_mcp_server").with_arguments(goal)).await.unwrap();
+    assert!(format!("{prompt:?}").contains("The goal: tell the time"));
 }

@@ -1,5 +1,5 @@
 //! Meta-MCP on the memory backends, with something that answers at the URLs of the memory publisher: a server that
-//! lists what the version's `definition.json` has, and whose tools only echo, or throw if their body does.
+//! lists what the version's `definition.json` has, and whose tools only echo; where a body has the word, they throw or hang.
 
 use std::sync::Arc;
 
@@ -41,6 +41,7 @@ async fn answer(State(publisher): State<Arc<MemoryPublisher>>, uri: Uri, Json(me
         "tools/list" => json!({ "tools": list("tools") }),
         "prompts/list" => json!({ "prompts": list("prompts") }),
         "resources/list" => json!({ "resources": list("resources") }),
+        "tools/call" if bodies.contains("hang") => std::future::pending().await,
         "tools/call" => call(&message["params"], &bodies),
         method => {
             let error = json!({ "code": -32601, "message": format!("{method} is not known") });
