@@ -43,7 +43,7 @@ macro_rules! template {
 }
 
 /// What speaks MCP in every generated server, relative to `src/runtime/`.
-pub const RUNTIME: &[File] = files!("runtime/src/": "answer.ts", "backoff.ts", "binary.ts", "body.ts", "call.ts", "catalog.ts", "concurrency.ts", "context.ts", "definition.ts", "environment.ts", "extension.ts", "failure.ts", "guard.ts", "handler.ts", "input.ts", "json.ts", "legacy.ts", "lockdown.ts", "pool.ts", "prompt.ts", "resource.ts", "result.ts", "schema.ts", "server.ts", "session.ts", "session-binding.ts", "session-directory.ts", "session-events.ts", "session-route.ts", "tool.ts", "uri-template.ts");
+pub const RUNTIME: &[File] = files!("runtime/src/": "answer.ts", "backoff.ts", "binary.ts", "body.ts", "call.ts", "catalog.ts", "concurrency.ts", "context.ts", "definition.ts", "environment.ts", "extension.ts", "failure.ts", "fan-out.ts", "guard.ts", "handler.ts", "input.ts", "json.ts", "legacy.ts", "lockdown.ts", "pool.ts", "prompt.ts", "resource.ts", "result.ts", "schema.ts", "server.ts", "session.ts", "session-binding.ts", "session-directory.ts", "session-events.ts", "session-route.ts", "tool.ts", "uri-template.ts");
 
 /// Handlebars source of every project's `src/bodies.js`.
 pub const BODIES: &str = include_str!("runtime/bodies.js.hbs");
@@ -52,12 +52,18 @@ pub const BODY: &str = include_str!("runtime/body.js.hbs");
 
 /// `remote-mcp-authless`: the plain stateless server.
 pub const REMOTE_MCP_AUTHLESS: Template = template!("remote-mcp-authless": "src/index.ts", "tsconfig.json");
+/// `tool-calling`: tools that call tools, and many of them at once.
+pub const TOOL_CALLING: Template =
+    template!("tool-calling": "src/attempts.ts", "src/batch.ts", "src/index.ts", "tsconfig.json");
+/// `parallelisation`: one tool over many inputs, or many tools over one input.
+pub const PARALLELISATION: Template =
+    template!("parallelisation": "src/index.ts", "src/parallel.ts", "src/vote.ts", "tsconfig.json");
 
 /// `agent-task-manager`: a task queue and workflow.
 pub const AGENT_TASK_MANAGER: Template = template!("agent-task-manager": "src/attempt.ts", "src/index.ts", "src/queue.ts", "src/queue-binding.ts", "src/reference.ts", "src/store.ts", "src/task.ts", "src/tasks.ts", "src/tools.ts", "tsconfig.json");
 
 /// All templates.
-pub const TEMPLATES: &[Template] = &[REMOTE_MCP_AUTHLESS, AGENT_TASK_MANAGER];
+pub const TEMPLATES: &[Template] = &[REMOTE_MCP_AUTHLESS, TOOL_CALLING, PARALLELISATION, AGENT_TASK_MANAGER];
 
 /// `package.json` of the pinned JavaScript toolchain.
 pub const TOOLCHAIN_PACKAGE: &str = include_str!("toolchain/package.json");

@@ -118,6 +118,8 @@ impl TemplateKind {
     pub(crate) fn embedded(self) -> &'static metamcp_templates::Template {
         match self {
             Self::RemoteMcpAuthless => &metamcp_templates::REMOTE_MCP_AUTHLESS,
+            Self::ToolCalling => &metamcp_templates::TOOL_CALLING,
+            Self::Parallelisation => &metamcp_templates::PARALLELISATION,
             Self::AgentTaskManager => &metamcp_templates::AGENT_TASK_MANAGER,
         }
     }

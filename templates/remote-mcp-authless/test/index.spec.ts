@@ -1,26 +1,19 @@
 import assert from "node:assert/strict";
-import { readdir, readFile } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { ERAS, request, type Answer } from "../../runtime/test/client.ts";
+import { generatedSample } from "../../runtime/test/sample.ts";
 import { startServer, type RunningServer } from "../../runtime/test/workerd.ts";
 
-const source = join(process.cwd(), "remote-mcp-authless", "src");
-const sample = JSON.parse(await readFile(join(source, "..", "sample.json"), "utf8"));
+const folder = join(process.cwd(), "remote-mcp-authless");
+const sample = JSON.parse(await readFile(join(folder, "sample.json"), "utf8"));
 
 let server: RunningServer;
 
 before(async () => {
-  const names = await readdir(join(source, "bodies"));
-  const bodies = await Promise.all(
-    names.map(async (name) => [basename(name, ".js"), await readFile(join(source, "bodies", name), "utf8")] as const),
-  );
-  server = await startServer(join(source, "index.ts"), {
-    definition: JSON.parse(await readFile(join(source, "definition.json"), "utf8")),
-    bodiesIndex: await readFile(join(source, "bodies.js"), "utf8"),
-    bodies: Object.fromEntries(bodies),
-    environment: { UNITS: "metric" },
-  });
+  const generated = await generatedSample(folder);
+  server = await startServer(join(folder, "src", "index.ts"), { ...generated, environment: { UNITS: "metric" } });
 });
 
 after(() => server?.stop());

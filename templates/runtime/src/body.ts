@@ -88,8 +88,9 @@ async function takeSlots(body: BoundBody, signal: AbortSignal): Promise<() => vo
   const taken: (() => void)[] = [];
   const release = () => taken.forEach((give) => give());
   // A tool's own slots before the server's, so that who waits for the first keeps nobody from the second.
-  for (const slots of body.slots.toReversed()) {
-    const lease = await slots.takeInTurn(body.timeoutMs + waitMs, waitMs, signal);
+  for (const [index, slots] of body.slots.toReversed().entries()) {
+    const leftToTake = body.slots.length - 1 - index;
+    const lease = await slots.takeInTurn(body.timeoutMs + waitMs * leftToTake, waitMs, signal);
     if (lease === undefined) {
       release();
       throw signal.aborted ? new BodyFailure(`${body.label} was cancelled`, "cancelled") : busy(body, slots);

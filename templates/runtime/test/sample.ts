@@ -1,0 +1,17 @@
+import { readdir, readFile } from "node:fs/promises";
+import { basename, join } from "node:path";
+import type { GeneratedServer } from "./workerd.ts";
+
+/** The rendered sample that stands in a template's folder. */
+export async function generatedSample(folder: string): Promise<GeneratedServer> {
+  const source = join(folder, "src");
+  const names = await readdir(join(source, "bodies"));
+  const bodies = await Promise.all(
+    names.map(async (name) => [basename(name, ".js"), await readFile(join(source, "bodies", name), "utf8")] as const),
+  );
+  return {
+    definition: JSON.parse(await readFile(join(source, "definition.json"), "utf8")),
+    bodiesIndex: await readFile(join(source, "bodies.js"), "utf8"),
+    bodies: Object.fromEntries(bodies),
+  };
+}
