@@ -60,7 +60,7 @@ pub const PARALLELISATION: Template =
     template!("parallelisation": "src/index.ts", "src/parallel.ts", "src/vote.ts", "tsconfig.json");
 
 /// `agent-task-manager`: a task queue and workflow.
-pub const AGENT_TASK_MANAGER: Template = template!("agent-task-manager": "src/attempt.ts", "src/index.ts", "src/queue.ts", "src/queue-binding.ts", "src/reference.ts", "src/store.ts", "src/task.ts", "src/tasks.ts", "src/tools.ts", "tsconfig.json");
+pub const AGENT_TASK_MANAGER: Template = template!("agent-task-manager": "src/attempt.ts", "src/index.ts", "src/ledger.ts", "src/queue.ts", "src/queue-binding.ts", "src/reference.ts", "src/store.ts", "src/task.ts", "src/tasks.ts", "src/tools.ts", "tsconfig.json");
 
 /// All templates.
 pub const TEMPLATES: &[Template] = &[REMOTE_MCP_AUTHLESS, TOOL_CALLING, PARALLELISATION, AGENT_TASK_MANAGER];

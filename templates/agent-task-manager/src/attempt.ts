@@ -49,7 +49,7 @@ const INTERNAL: JsonRpcError = { code: ProtocolErrorCode.InternalError, message:
 
 /** A failure that the client of a call reads as the tool's own. */
 export function failure(cause: Cause, message: string): Failure & { result: CallToolResult } {
-  return { kind: "failed", error: { cause, message }, result: errorResult(message) };
+  return { kind: "failed", error: { cause, message: shortened(message) }, result: errorResult(message) };
 }
 
 /** A failure that is an error of the protocol. */
@@ -65,7 +65,14 @@ function kept(result: CallToolResult, maxResultBytes: number): Outcome {
   if (!result.isError) return { kind: "completed", result };
   const [block] = result.content;
   const message = block?.type === "text" ? block.text : "the tool reported an error";
-  return { kind: "failed", error: { cause: "reported", message }, result };
+  return { kind: "failed", error: { cause: "reported", message: shortened(message) }, result };
+}
+
+/** Attempts and lists show messages; the result has all of it. */
+const LONGEST_MESSAGE = 1000;
+
+function shortened(message: string): string {
+  return message.length <= LONGEST_MESSAGE ? message : `${message.slice(0, LONGEST_MESSAGE)}…`;
 }
 
 /** A client is asked only for what it said it can give, as in a call that is no task. */

@@ -91,10 +91,11 @@ export class TaskStore {
     return this.sql.exec<Row>("SELECT * FROM task WHERE status = ?", status).toArray();
   }
 
-  /** The task that is to run next. */
-  next(now: number): Row | undefined {
-    const ready = "SELECT * FROM task WHERE status = 'ready' AND due <= ? ORDER BY priority DESC, seq LIMIT 1";
-    return this.sql.exec<Row>(ready, now).toArray()[0];
+  /** The task that is to run next, of the tools that are not full. */
+  next(now: number, full: string[]): Row | undefined {
+    const possible = `status = 'ready' AND due <= ? AND tool NOT IN (${full.map(() => "?").join(", ")})`;
+    const query = `SELECT * FROM task WHERE ${possible} ORDER BY priority DESC, seq LIMIT 1`;
+    return this.sql.exec<Row>(query, now, ...full).toArray()[0];
   }
 
   /** Parked tasks that are given up by now. */
@@ -145,6 +146,11 @@ export class TaskStore {
   endAttempt(task: string, number: number, now: number, outcome: string, message?: string): void {
     const end = "UPDATE attempt SET ended = ?, outcome = ?, message = ? WHERE task = ? AND number = ?";
     this.sql.exec(end, now, outcome, message ?? null, task, number);
+  }
+
+  /** An attempt did not even begin. */
+  forgetAttempt(task: string, number: number): void {
+    this.sql.exec("DELETE FROM attempt WHERE task = ? AND number = ?", task, number);
   }
 
   /** Removes tasks whose time is over, unless an unfinished one depends on them. */

@@ -55,9 +55,9 @@ export async function aroundCall(call: ToolCall, next: () => Promise<ToolOutcome
 
 function specOf({ host, name, parameters }: ToolCall, capabilities: ClientCapabilities, answers: object): TaskSpec {
   const { maxArgumentBytes, maxAttempts, retryOn, retryDelayMs, ttlMs } = optionsOf(host);
-  const bytes = exceedsBytes(JSON.stringify([parameters, answers]), maxArgumentBytes);
+  const bytes = exceedsBytes(JSON.stringify([parameters, answers, capabilities]), maxArgumentBytes);
   if (bytes !== undefined) {
-    const message = `arguments and answers have ${bytes} bytes, a task takes ${maxArgumentBytes} (option maxArgumentBytes)`;
+    const message = `arguments, answers and capabilities have ${bytes} bytes, a task takes ${maxArgumentBytes} (option maxArgumentBytes)`;
     throw new ProtocolError(ProtocolErrorCode.InvalidParams, message);
   }
   return {

@@ -112,6 +112,20 @@ describe("the queue", () => {
     assert.match(await refusal("retry_task", { id: first }), /is completed: only one that failed or was cancelled/);
   });
 
+  test("what is retried is waited for again, and what stays blocked is given up in the end", async () => {
+    const failed = await enqueue("fails", { maxAttempts: 1 });
+    const blocked = await enqueue("point", { dependsOn: [failed], ttlMs: 1000 });
+    await until(blocked, "blocked");
+    assert.equal((await until(blocked, "cancelled")).reason, `depends on task ${failed}, which is failed`);
+    const slow = await enqueue("waits", { maxAttempts: 1 });
+    const behind = await enqueue("point", { dependsOn: [slow] });
+    await use("cancel_task", { id: slow });
+    await until(behind, "blocked");
+    await use("retry_task", { id: slow });
+    assert.equal((await until(behind, "waiting")).reason, undefined);
+    await use("cancel_task", { id: slow });
+  });
+
   test("a failure is retried only where its cause is named, and every attempt is noted", async () => {
     const outcomes = async (tool: string, more: object) => {
       const task = await until(await enqueue(tool, { maxAttempts: 2, ...more }), "failed", "completed");
@@ -195,5 +209,35 @@ describe("a queue that runs one at a time and keeps five", () => {
     await enqueue("marks", { arguments: { name: "new" } });
     assert.match(await refusal("get_task", { id: oldest.id }), /there is no task/);
     assert.equal((await use("queue_status")).kept, 5);
+  });
+});
+
+describe("a tool that runs one call at a time", () => {
+  const SINGLE: ToolInShort = {
+    name: "single",
+    concurrency: 1,
+    timeoutMs: 60_000,
+    body: "globalThis.at = (globalThis.at ?? 0) + 1;\nconst at = globalThis.at;\nawait new Promise((resolve) => setTimeout(resolve, 50));\nglobalThis.at -= 1;\n(globalThis.order ??= []).push(parameters.name);\nreturn String(at);",
+  };
+  before(async () => void (server = await start([SINGLE, ...TOOLS], { concurrency: 4 })));
+  after(() => server?.stop());
+
+  test("its tasks run one by one, and those of other tools beside them", async () => {
+    const ids = [];
+    for (const name of ["a", "b", "c"]) ids.push(await enqueue("single", { arguments: { name } }));
+    const other = await enqueue("waits");
+    await until(other, "running");
+    for (const id of ids) {
+      const task = await until(id, "completed");
+      assert.deepEqual([task.result.content[0].text, task.attempts], ["1", 1]);
+    }
+    assert.deepEqual((await seen()).order, ["a", "b", "c"]);
+  });
+
+  test("a slot that a caller holds is no attempt", async () => {
+    const calling = call("single", { name: "caller" });
+    const task = await until(await enqueue("single", { arguments: { name: "task" } }), "completed");
+    assert.deepEqual([task.attempts, task.history.length], [1, 1]);
+    await calling;
   });
 });

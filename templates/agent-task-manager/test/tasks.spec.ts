@@ -145,3 +145,18 @@ test("a client's tasks are listed to nobody", async () => {
   await until(taskId, "completed");
   assert.deepEqual((await call("list_tasks")).result.structuredContent, { tasks: [] });
 });
+
+test("a question that nobody answers ends its task", async () => {
+  const brief = await start(TOOLS, { tasks: TASKS, ttlMs: 1000 });
+  const patient = server;
+  try {
+    server = brief;
+    const taskId = await begin("asks_two");
+    await until(taskId, "input_required");
+    const { error } = await until(taskId, "failed");
+    assert.deepEqual(error, { code: -32603, message: "no answer came within 1000 ms" });
+  } finally {
+    server = patient;
+    await brief.stop();
+  }
+});
