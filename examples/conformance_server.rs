@@ -1,7 +1,8 @@
 //! A server for the official MCP conformance suite, defined as any other and deployed on this machine.
 //!
 //! `cargo run -p metamcp-examples --example conformance_server` prints `listening on URL` and runs until Ctrl-C;
-//! `conformance server --url URL --requirements 2026-07-28` then checks it.
+//! `conformance server --url URL --requirements 2026-07-28` then checks it. With `-- --tasks` the same server is of the
+//! template `agent-task-manager`, and has the tools that the suite's scenarios of the tasks extension ask for.
 #![expect(clippy::print_stdout, reason = "an example talks to whoever runs it")]
 
 use std::error::Error;
@@ -9,11 +10,27 @@ use std::error::Error;
 use metamcp_core::{ServerDefinition, ServerKey};
 use metamcp_local::LocalConfig;
 
+fn definition() -> serde_json::Result<ServerDefinition> {
+    let plain: ServerDefinition = serde_json::from_str(include_str!("conformance-server.json"))?;
+    if !std::env::args().any(|argument| argument == "--tasks") {
+        return Ok(plain);
+    }
+    let tasks: ServerDefinition = serde_json::from_str(include_str!("conformance-tasks.json"))?;
+    Ok(ServerDefinition {
+        tools: [plain.tools, tasks.tools].concat(),
+        resources: plain.resources,
+        prompts: plain.prompts,
+        sessions: plain.sessions,
+        cache: plain.cache,
+        ..tasks
+    })
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let meta = metamcp_local::open(LocalConfig::new(folder.path())).await?;
-    let definition: ServerDefinition = serde_json::from_str(include_str!("conformance-server.json"))?;
+    let definition = definition()?;
     meta.servers().create(&definition).await?;
     let deployment = meta.deployments().deploy(&definition.name.parse::<ServerKey>()?).await?;
     println!("listening on {}", deployment.url);
