@@ -22,6 +22,7 @@ mod sandbox;
 mod secrets;
 mod server;
 mod servers;
+mod silence;
 mod store;
 mod supervision;
 mod upstream;

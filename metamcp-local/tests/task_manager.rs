@@ -22,9 +22,13 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 const NAME: &str = "tasks";
 
-/// A server whose tool `gate` asks another one, and so ends when the test says.
+/// A server whose tool `gate` asks another one, and so ends when the test says, or never.
 fn definition(description: &str) -> ServerDefinition {
-    let gate = "const answer = await fetch('http://gate.test/', { signal: ctx.signal });\nreturn await answer.text();";
+    let gate = "
+        const answer = await fetch('http://gate.test/', { signal: ctx.signal });
+        const text = await answer.text();
+        while (text === 'loop');
+        return text;";
     serde_json::from_value(json!({
         "name": NAME, "description": description, "template": "agent-task-manager",
         "options": { "retryDelayMs": 0, "concurrency": 2 },
@@ -50,10 +54,14 @@ struct Tasks {
 
 impl Tasks {
     async fn deploy() -> Self {
+        Self::deploy_this(definition("The first.")).await
+    }
+
+    async fn deploy_this(definition: ServerDefinition) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let gate = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let meta = metamcp_local::open(config(folder.path(), gate.local_addr().unwrap())).await.unwrap();
-        meta.servers().create(&definition("The first.")).await.unwrap();
+        meta.servers().create(&definition).await.unwrap();
         let deployment = meta.deployments().deploy(&key()).await.unwrap_or_else(|error| panic!("{error}"));
         let client = Client::connect(&deployment.url, Era::Discover).await;
         Self { meta, deployment, client, gate, folder }
@@ -213,6 +221,19 @@ async fn a_task_that_kills_its_process_each_time_fails_after_its_attempts() {
     }
     let task = tasks.until(&id, "failed").await;
     assert_eq!((outcomes(&task), &task["error"]["cause"]), (vec!["interrupted"; 2], &json!("interrupted")));
+    tasks.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_loops_keeps_the_queue_from_nothing_though_nobody_calls() {
+    let mut definition = definition("With less patience.");
+    definition.limits.timeout_ms = Some(10_000);
+    definition.tools[0].limits.timeout_ms = Some(10_000);
+    let tasks = Tasks::deploy_this(definition).await;
+    let id = tasks.enqueue("gate", json!({})).await;
+    tasks.called().await.answer("loop").await;
+    tasks.called().await.answer("again").await;
+    assert_eq!(outcomes(&tasks.until(&id, "completed").await), ["interrupted", "completed"]);
     tasks.close().await;
 }
 

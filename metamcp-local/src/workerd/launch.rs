@@ -20,6 +20,7 @@ use super::log::{Redactor, ServerLog};
 use super::process::{Process, ProcessPlan};
 use super::sandbox::Sandbox;
 use super::secrets::Secrets;
+use super::silence::Silence;
 use super::store::Store;
 use crate::config::LocalConfig;
 
@@ -111,6 +112,7 @@ impl Launcher {
             environment: environment(&declared, secrets),
             redactor: redactor(&declared, secrets),
             memory_mb: settings.limits.memory_mb,
+            silence: Silence::of(settings),
             version: version.clone(),
             log: Arc::clone(log),
             start_timeout: self.config.start_timeout,

@@ -24,6 +24,7 @@ use super::log::{Redactor, ServerLog};
 use super::memory;
 use super::output::OutputLines;
 use super::sandbox::Sandbox;
+use super::silence::Silence;
 use super::upstream::Connections;
 
 /// How often a process is looked at.
@@ -50,6 +51,7 @@ pub(super) struct ProcessPlan<'a> {
     pub(super) environment: Vec<(String, SecretString)>,
     pub(super) redactor: Redactor,
     pub(super) memory_mb: u64,
+    pub(super) silence: Option<Silence>,
     pub(super) version: VersionId,
     pub(super) log: Arc<ServerLog>,
     pub(super) start_timeout: Duration,
@@ -81,6 +83,7 @@ struct Shared {
     pid: AtomicU32,
     heap_exhausted: AtomicBool,
     memory_mb: u64,
+    silence: Option<Silence>,
     activity: Activity,
 }
 
@@ -187,6 +190,7 @@ impl Process {
             pid: AtomicU32::new(0),
             heap_exhausted: AtomicBool::new(false),
             memory_mb: plan.memory_mb,
+            silence: plan.silence,
             activity: Activity::new(),
         });
         let output = OutputLines { redactor: plan.redactor, log: plan.log, version: plan.version };
@@ -250,12 +254,18 @@ impl Shared {
             self.kill(&format!("ran out of memory (limit {} MiB) and was stopped", self.memory_mb));
             return;
         }
-        if !self.activity.is_overdue(Instant::now()) {
+        let now = Instant::now();
+        let silence = self.silence.as_ref().filter(|silence| silence.is_noticed(now));
+        let is_overdue = self.activity.is_overdue(now);
+        if !is_overdue && silence.is_none() {
             return;
         }
-        match timeout(PING_TIMEOUT, health::check(&self.socket)).await {
-            Ok(_) => self.activity.excuse_overdue(Instant::now(), EXCUSE),
-            Err(_) => self.kill("did not answer within the timeout, was caught in a loop, and was stopped"),
+        if timeout(PING_TIMEOUT, health::check(&self.socket)).await.is_ok() {
+            let now = Instant::now();
+            self.activity.excuse_overdue(now, EXCUSE);
+            silence.inspect(|silence| silence.end(now));
+        } else if is_overdue || silence.is_some_and(|silence| silence.is_too_long(now)) {
+            self.kill("did not answer within the timeout, was caught in a loop, and was stopped");
         }
     }
 
