@@ -14,7 +14,9 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use metamcp_core::server::{HttpConfig, HttpServer, bridge_stdio, serve_http, serve_socket, serve_stdio};
+use metamcp_core::server::{
+    Authentication, HttpConfig, HttpServer, bridge_stdio, serve_http, serve_socket, serve_stdio,
+};
 use metamcp_core::{ErrorKind, MetaMcp, NewApiKey, Scope};
 use metamcp_local::{LocalConfig, control_socket};
 use secrecy::ExposeSecret;
@@ -22,7 +24,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-const USAGE: &str = "usage: meta_mcp_server (--stdio | --http ADDRESS:PORT) [--data-dir DIR]";
+const USAGE: &str = "usage: meta_mcp_server (--stdio | --http ADDRESS:PORT [--no-key]) [--data-dir DIR]";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -34,7 +36,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let data_dir = config.data_dir.clone();
     match metamcp_local::open(config).await {
         Ok(meta) => {
-            let served = serve(&meta, &data_dir, options.http).await;
+            let served = serve(&meta, &data_dir, options.http()).await;
             meta.close().await?;
             served
         }
@@ -48,10 +50,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Serves HTTP until a signal comes, or standard input until it ends; beside them the socket for other programs.
-async fn serve(meta: &MetaMcp, data_dir: &Path, http: Option<SocketAddr>) -> Result<(), Box<dyn Error>> {
+async fn serve(meta: &MetaMcp, data_dir: &Path, http: Option<HttpConfig>) -> Result<(), Box<dyn Error>> {
     let socket = bind(&control_socket(data_dir)?)?;
     let http = match http {
-        Some(address) => Some(listen(meta, address).await?),
+        Some(config) => Some(listen(meta, config).await?),
         None => None,
     };
     let mut terminated = signal(SignalKind::terminate())?;
@@ -68,14 +70,14 @@ async fn serve(meta: &MetaMcp, data_dir: &Path, http: Option<SocketAddr>) -> Res
 }
 
 /// Listens, with a key for whoever starts the first server on this data directory.
-async fn listen(meta: &MetaMcp, address: SocketAddr) -> Result<HttpServer, Box<dyn Error>> {
-    if meta.api_keys().list().await?.is_empty() {
+async fn listen(meta: &MetaMcp, config: HttpConfig) -> Result<HttpServer, Box<dyn Error>> {
+    if config.authentication == Authentication::ApiKeys && meta.api_keys().list().await?.is_empty() {
         let admin =
             NewApiKey { name: "admin".to_owned(), scopes: vec![Scope::Admin], servers: Vec::new(), expires_at: None };
         let (_, key) = meta.api_keys().create(admin).await?;
         println!("admin key: {}", key.expose_secret());
     }
-    let server = serve_http(meta.clone(), HttpConfig::new().with_listen(address)).await?;
+    let server = serve_http(meta.clone(), config).await?;
     println!("listening on {}", server.url());
     Ok(server)
 }
@@ -94,6 +96,7 @@ struct Options {
     data_dir: Option<PathBuf>,
     stdio: bool,
     http: Option<SocketAddr>,
+    no_key: bool,
 }
 
 impl Options {
@@ -102,6 +105,7 @@ impl Options {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--stdio" => options.stdio = true,
+                "--no-key" => options.no_key = true,
                 "--http" => {
                     let address = arguments.next().ok_or(USAGE)?;
                     let wrong = |_| format!("{address:?} is no address such as 127.0.0.1:8080; {USAGE}");
@@ -112,6 +116,11 @@ impl Options {
             }
         }
         if options.stdio == options.http.is_some() { Err(USAGE.to_owned()) } else { Ok(options) }
+    }
+
+    fn http(&self) -> Option<HttpConfig> {
+        let authentication = if self.no_key { Authentication::None } else { Authentication::ApiKeys };
+        Some(HttpConfig::new().with_listen(self.http?).with_authentication(authentication))
     }
 
     /// The environment's configuration, with the command line's before it.

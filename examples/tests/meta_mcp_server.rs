@@ -1,7 +1,8 @@
 //! The reference server as hosts start it, on real backends.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -20,14 +21,21 @@ use tokio::time::timeout;
 /// Long past anything that works.
 const LIMIT: Duration = Duration::from_secs(240);
 
+/// Tests are built to `deps/`, with the examples beside it.
+fn example() -> PathBuf {
+    std::env::current_exe().unwrap().parent().unwrap().with_file_name("examples").join("meta_mcp_server")
+}
+
+fn toolchain() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("toolchain")
+}
+
 /// The reference server on a data directory, which ends with this value.
 fn start(data_dir: &Path, arguments: &[&str]) -> Child {
-    // Tests are built to `deps/`, with the examples beside it.
-    let tests = std::env::current_exe().unwrap();
-    let example = tests.parent().unwrap().with_file_name("examples").join("meta_mcp_server");
+    let example = example();
     let mut command = Command::new(&example);
     command.args(arguments).arg("--data-dir").arg(data_dir).kill_on_drop(true);
-    command.env("METAMCP_TOOLCHAIN_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("toolchain"));
+    command.env("METAMCP_TOOLCHAIN_DIR", toolchain());
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     command.spawn().unwrap_or_else(|error| panic!("{}: {error}; build the examples", example.display()))
 }
@@ -201,4 +209,78 @@ async fn a_second_process_on_a_directory_is_a_bridge_to_the_first() {
     let third = Host::start(folder.path()).await;
     assert_eq!(third.client.data("list_mcp_servers", json!({})).await["servers"][0]["name"], "shared");
     third.end().await;
+}
+
+/// Where `.ci/run` installs what tests need.
+fn tools() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/ci-tools")
+}
+
+/// The JSON that a program of Node's prints.
+async fn node(arguments: impl IntoIterator<Item = OsString>) -> Value {
+    let mut command = Command::new("node");
+    command.args(arguments).env("METAMCP_TOOLCHAIN_DIR", toolchain()).stdin(Stdio::null()).kill_on_drop(true);
+    let output = timeout(LIMIT, command.output()).await.unwrap().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let problems = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{problems}");
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}\n{problems}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Node 22 and the official TypeScript client, which .ci/run installs"]
+async fn the_official_typescript_client_does_the_whole_loop_over_stdio_and_http_in_either_era() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Http::start(&folder.path().join("http")).await;
+    let key = server.admin_key.clone().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/whole_loop.mjs");
+    for era in ["2025-11-25", "2026-07-28"] {
+        let fixed = [script.clone().into(), tools().join("package.json").into(), OsString::from(era)];
+        let stdio =
+            ["stdio".into(), example().into(), "--stdio".into(), "--data-dir".into(), folder.path().join(era).into()];
+        let http = ["http".into(), server.url.clone().into(), key.clone().into()];
+        for door in [stdio.to_vec(), http.to_vec()] {
+            let seen = node(fixed.iter().cloned().chain(door)).await;
+            let expected = json!({
+                "version": era, "tools": true, "container": null,
+                "failed": [true, true], "tested": r#"{"words":3}"#, "progress": true,
+                "called": r#"{"words":3}"#, "direct": r#"{"words":2}"#, "second": r#"{"words":-1}"#,
+                "versions": 2, "back": r#"{"words":3}"#, "logged": true,
+                "details": ["words", 4, 3], "removed": ["words"]
+            });
+            assert_eq!(seen, expected);
+        }
+    }
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Node 22 and the MCP inspector, which .ci/run installs"]
+async fn the_inspector_lists_and_calls() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Http::start(folder.path()).await;
+    let header = format!("Authorization: Bearer {}", server.admin_key.clone().unwrap());
+    let launcher = tools().join("node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js");
+    let inspect = |arguments: &'static [&'static str]| {
+        let fixed = [launcher.clone().into(), "--cli".into(), server.url.clone().into()];
+        let fixed = fixed.into_iter().chain(["--transport", "http", "--header", &header].map(OsString::from));
+        node(fixed.chain(arguments.iter().map(Into::into)).collect::<Vec<_>>())
+    };
+    let listed = inspect(&["--method", "tools/list"]).await;
+    assert_eq!(listed["tools"][0]["name"], "init_mcp_server", "{listed}");
+    let called = inspect(&[
+        "--method",
+        "tools/call",
+        "--tool-name",
+        "init_mcp_server",
+        "--tool-arg",
+        "name=seen",
+        "--tool-arg",
+        "description=Seen.",
+    ])
+    .await;
+    assert_eq!(called["structuredContent"]["status"], "ready", "{called}");
+    let prompts = inspect(&["--method", "prompts/list"]).await;
+    assert_eq!(prompts["prompts"][0]["name"], "make_mcp_server", "{prompts}");
+    server.end().await;
 }

@@ -15,6 +15,7 @@ use url::Url;
 
 pub use reconcile::ReconcileReport;
 pub use remove::{CleanupMode, CleanupOptions, CleanupReport};
+pub(crate) use tool_call::call_connected;
 pub use tool_call::{ToolAnswer, ToolTest};
 
 use crate::event::EventSink;

@@ -14,12 +14,14 @@ mod builder;
 pub mod bundle;
 mod canonical;
 mod codegen;
+mod connection;
 #[cfg(feature = "contract")]
 #[expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "these functions are tests")]
 pub mod contract;
 mod definition;
 mod deploy;
 pub mod edit;
+mod environments;
 mod error;
 mod event;
 mod keys;
@@ -46,6 +48,7 @@ pub use builder::{Builder, Command, CommandOutput, Environment, EnvironmentInfo}
 #[cfg(feature = "mock")]
 pub use builder::{MockBuilder, MockEnvironment};
 pub use codegen::generate;
+pub use connection::{ConnectTransport, Connections, Drift, PinnedServer, TrustedHosts};
 pub use definition::{
     Auth, Binding, BindingKind, CacheHint, CacheScope, Limits, Probe, PromptArgument, PromptDefinition,
     ResourceDefinition, ServerDefinition, ToolDefinition, ToolExample,
@@ -53,6 +56,7 @@ pub use definition::{
 pub use deploy::{
     CleanupMode, CleanupOptions, CleanupReport, Deployment, Deployments, ReconcileReport, ToolAnswer, ToolTest,
 };
+pub use environments::Environments;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{DeployEvent, EventSink};
 pub use keys::{ApiKeys, NewApiKey, Scope};

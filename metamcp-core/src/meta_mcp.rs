@@ -6,7 +6,9 @@ use uuid::Uuid;
 
 use crate::Result;
 use crate::builder::Builder;
+use crate::connection::{Connections, TrustedHosts};
 use crate::deploy::Deployments;
+use crate::environments::Environments;
 use crate::keys::ApiKeys;
 use crate::kv_cache::KvCache;
 use crate::publisher::Publisher;
@@ -32,6 +34,7 @@ pub struct Backends {
 pub struct MetaMcp {
     backends: Arc<Backends>,
     holder: Arc<str>,
+    trusted: Arc<TrustedHosts>,
 }
 
 impl MetaMcp {
@@ -39,7 +42,14 @@ impl MetaMcp {
     pub fn new(backends: Backends) -> Self {
         // Names this instance to others that find a lease taken.
         let holder = format!("process {} ({})", std::process::id(), Uuid::new_v4());
-        Self { backends: Arc::new(backends), holder: holder.into() }
+        Self { backends: Arc::new(backends), holder: holder.into(), trusted: Arc::default() }
+    }
+
+    /// Lets external servers on these hosts be connected to, though they are private or speak plain HTTP.
+    #[must_use]
+    pub fn with_trusted_hosts(mut self, hosts: TrustedHosts) -> Self {
+        self.trusted = Arc::new(hosts);
+        self
     }
 
     /// Definitions: create, read, change, list.
@@ -55,6 +65,16 @@ impl MetaMcp {
     /// Values of the secrets that definitions name.
     pub fn secrets(&self) -> Secrets {
         Secrets::new(self.backends.clone())
+    }
+
+    /// Isolated places where commands run.
+    pub fn environments(&self) -> Environments {
+        Environments::new(self.backends.clone())
+    }
+
+    /// External MCP servers that servers work with.
+    pub fn connections(&self) -> Connections {
+        Connections::new(self.backends.clone(), self.trusted.clone())
     }
 
     /// Keys for Meta-MCP's own HTTP endpoint.

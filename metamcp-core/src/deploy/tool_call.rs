@@ -19,7 +19,7 @@ use crate::validate::{ValidDefinition, nearest, validate};
 use crate::verify::McpClient;
 use crate::{Error, ErrorKind, Result};
 
-/// What connecting and starting may take beside the call itself.
+/// What connecting may take, and starting a server beside the call itself.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 /// Lines of log that a test shows.
 const TEST_LOG_LINES: usize = 50;
@@ -168,19 +168,29 @@ async fn call_at(
     arguments: Map<String, Value>,
     limit: Duration,
 ) -> Result<ToolAnswer> {
+    let connected = timeout(CONNECT_LIMIT, McpClient::connect(endpoint)).await;
+    call_connected(connected.map_err(|_| unanswered(tool, CONNECT_LIMIT))??, tool, arguments, limit).await
+}
+
+/// One call, then the end of the connection.
+pub(crate) async fn call_connected(
+    client: McpClient,
+    tool: &str,
+    arguments: Map<String, Value>,
+    limit: Duration,
+) -> Result<ToolAnswer> {
     let started = Instant::now();
-    let answered = timeout(limit, async {
-        let client = McpClient::connect(endpoint).await?;
-        let params = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
-        let result = client.peer().call_tool(params).await.map_err(|error| refused(tool, error));
-        client.close().await;
-        result
-    });
-    let result = answered.await.map_err(|_| {
-        let message = format!("tool {tool:?} did not answer within {} s", limit.as_secs());
-        Error::new(ErrorKind::TimedOut, message).with_help("look at the server's log, or raise the tool's limits")
-    })??;
-    to_answer(&result, started.elapsed())
+    let params = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
+    let answered = timeout(limit, client.peer().call_tool(params)).await;
+    let elapsed = started.elapsed();
+    client.close().await;
+    let result = answered.map_err(|_| unanswered(tool, limit))?.map_err(|error| refused(tool, error))?;
+    to_answer(&result, elapsed)
+}
+
+fn unanswered(tool: &str, limit: Duration) -> Error {
+    Error::new(ErrorKind::TimedOut, format!("tool {tool:?} did not answer within {} s", limit.as_secs()))
+        .with_help("look at the server's log, or raise the tool's limits")
 }
 
 fn refused(tool: &str, error: ServiceError) -> Error {

@@ -5,12 +5,12 @@ use std::sync::LazyLock;
 
 use super::tool::Effect::{Adds, Changes, Reads, Runs};
 use super::tool::{ToolEntry, open, typed};
-use super::tools::{deployments, items, keys, projects, secrets, servers};
-use crate::keys::Scope::{Admin, Call, Deploy, Read, Write};
+use super::tools::{connections, deployments, environments, items, keys, projects, secrets, servers};
+use crate::keys::Scope::{Admin, Call, Deploy, Exec, Read, Write};
 use crate::validate::nearest;
 
 static TABLE: LazyLock<Vec<ToolEntry>> = LazyLock::new(|| {
-    let groups = [definitions(), items(), live_servers(), administration()];
+    let groups = [definitions(), items(), live_servers(), external_servers(), containers(), administration()];
     groups.into_iter().flatten().collect()
 });
 
@@ -69,6 +69,30 @@ fn live_servers() -> Vec<ToolEntry> {
         typed("set_secret", Deploy, Changes, "Sets a secret that the server's `secrets` declare; bodies read env.NAME.", secrets::set),
         typed("remove_secret", Deploy, Changes, "Removes a secret's value.", secrets::remove),
         typed("list_secrets", Read, Reads, "Lists names of secrets; values cannot be read.", secrets::list),
+    ]
+}
+
+#[rustfmt::skip]
+fn external_servers() -> Vec<ToolEntry> {
+    vec![
+        typed("connect_external_mcp", Write, Adds, "Connects a server to another MCP server on the internet and pins its tools; call_mcp_tool with serverName calls them.", connections::connect),
+        typed("list_external_mcp", Read, Reads, "Lists a server's external servers and their pinned tools.", connections::list),
+        typed("accept_external_mcp", Write, Changes, "Pins what an external server offers now; until then nothing of a changed one is called.", connections::accept),
+        typed("remove_external_mcp", Write, Changes, "Forgets an external server.", connections::remove),
+    ]
+}
+
+#[rustfmt::skip]
+fn containers() -> Vec<ToolEntry> {
+    vec![
+        typed("create_sdk_environment", Exec, Adds, "Makes an isolated container with Node.js, wrangler and a template's files.", environments::create),
+        typed("execute_in_container", Exec, Runs, "Runs a shell command in a container.", environments::execute),
+        typed("build_mcp_server", Exec, Runs, "Writes a server's project into a container, installs its packages and checks it. deploy_mcp_server does not need this.", environments::build),
+        typed("write_file", Exec, Changes, "Writes a file in a container.", environments::write_file),
+        typed("read_file", Exec, Reads, "Reads a file in a container.", environments::read_file),
+        typed("list_files", Exec, Reads, "Lists a folder in a container; folders end with '/'.", environments::list_files),
+        typed("delete_file", Exec, Changes, "Removes a file or folder in a container.", environments::delete_file),
+        typed("destroy_environment", Exec, Changes, "Removes a container.", environments::destroy),
     ]
 }
 

@@ -1,6 +1,8 @@
 //! What each tool does: arguments in, a facet's method, a short answer out.
 
+pub(super) mod connections;
 pub(super) mod deployments;
+pub(super) mod environments;
 pub(super) mod items;
 pub(super) mod keys;
 pub(super) mod projects;

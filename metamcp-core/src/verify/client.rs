@@ -11,6 +11,7 @@ use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig
 use rmcp::transport::{StreamableHttpClientTransport, UnixSocketHttpClient};
 use rmcp::{RoleClient, model::Implementation};
 use secrecy::ExposeSecret;
+use serde_json::Value;
 
 use crate::publisher::Endpoint;
 use crate::{Error, ErrorKind, Result};
@@ -38,6 +39,11 @@ impl McpClient {
     /// [`ErrorKind::Unauthenticated`] if the server asks for credentials, [`ErrorKind::Unavailable`] if it cannot be
     /// reached or does not speak MCP. The caller limits the time.
     pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Self> {
+        Self::connect_with(endpoint, &HTTP).await
+    }
+
+    /// The same with an HTTP client that decides what may be connected to.
+    pub(crate) async fn connect_with(endpoint: &Endpoint, http: &reqwest::Client) -> Result<Self> {
         let lifecycle = ClientLifecycleMode::Auto {
             preferred_versions: vec![ProtocolVersion::V_2026_07_28],
             legacy_version: Some(ProtocolVersion::LATEST_WITH_INITIALIZE),
@@ -49,7 +55,7 @@ impl McpClient {
             let transport = StreamableHttpClientTransport::with_client(client, config);
             info().serve_with_lifecycle(transport, lifecycle).await
         } else {
-            let transport = StreamableHttpClientTransport::with_client(HTTP.clone(), config);
+            let transport = StreamableHttpClientTransport::with_client(http.clone(), config);
             info().serve_with_lifecycle(transport, lifecycle).await
         };
         let service = service.map_err(|error| {
@@ -63,6 +69,12 @@ impl McpClient {
     /// The revision that was agreed on.
     pub(crate) fn protocol_version(&self) -> String {
         self.service.peer_info().map(|info| info.protocol_version.to_string()).unwrap_or_default()
+    }
+
+    /// What the server says it can do.
+    pub(crate) fn capabilities(&self) -> Value {
+        let capabilities = self.service.peer_info().map(|info| serde_json::to_value(&info.capabilities));
+        capabilities.and_then(Result::ok).unwrap_or_default()
     }
 
     /// All tools, page by page.

@@ -3,6 +3,7 @@
 
 mod guard;
 mod memory;
+mod outside;
 
 use metamcp_core::server::{Access, MetaMcpServer};
 use metamcp_core::{MetaMcp, Scope};

@@ -8,12 +8,17 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use metamcp_core::memory::{MemoryBuilder, MemoryKvCache, MemoryPublisher, MemoryRegistry};
-use metamcp_core::{Backends, MetaMcp, Publisher, VersionId};
+use metamcp_core::{Backends, Builder, MetaMcp, Publisher, VersionId};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 /// Meta-MCP whose deployments are answered, as long as the test's runtime lives.
 pub(crate) async fn meta() -> MetaMcp {
+    meta_with(Arc::new(MemoryBuilder::new())).await
+}
+
+/// The same with another builder.
+pub(crate) async fn meta_with(builder: Arc<dyn Builder>) -> MetaMcp {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     let publisher = Arc::new(MemoryPublisher::answering_at(&base));
@@ -22,7 +27,7 @@ pub(crate) async fn meta() -> MetaMcp {
     MetaMcp::new(Backends {
         registry: Arc::new(MemoryRegistry::new()),
         cache: Arc::new(MemoryKvCache::new()),
-        builder: Arc::new(MemoryBuilder::new()),
+        builder,
         publisher,
     })
 }

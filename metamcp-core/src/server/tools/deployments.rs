@@ -28,14 +28,31 @@ pub(in crate::server) struct CallTool {
     /// Of the tool
     #[serde(default)]
     arguments: Map<String, Value>,
+    /// Calls a tool of this external server instead
+    server_name: Option<String>,
 }
 
 pub(in crate::server) async fn call_tool(call: Call, params: CallTool) -> Result<CallToolResponse> {
-    let key = call.server(&params.server_id).await?;
-    to_response(call.meta.deployments().call_tool(&key, &params.tool_name, params.arguments).await?, &[])
+    let CallTool { server_id, tool_name, arguments, server_name } = params;
+    let key = call.server(&server_id).await?;
+    let answer = match server_name {
+        Some(name) => call.meta.connections().call_tool(&key, &name, &tool_name, arguments).await?,
+        None => call.meta.deployments().call_tool(&key, &tool_name, arguments).await?,
+    };
+    to_response(answer, &[])
 }
 
-pub(in crate::server) async fn test_tool(call: Call, params: CallTool) -> Result<CallToolResponse> {
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::server) struct TestTool {
+    server_id: ServerArg,
+    tool_name: String,
+    /// Of the tool
+    #[serde(default)]
+    arguments: Map<String, Value>,
+}
+
+pub(in crate::server) async fn test_tool(call: Call, params: TestTool) -> Result<CallToolResponse> {
     let key = call.server(&params.server_id).await?;
     let test = call.meta.deployments().test_tool(&key, &params.tool_name, params.arguments).await?;
     to_response(test.answer, &test.logs)

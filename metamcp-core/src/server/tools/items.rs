@@ -22,7 +22,6 @@ use crate::{Error, ErrorKind, Result, edit};
 pub(in crate::server) struct Edited {
     server_id: String,
     revision: u64,
-    /// Older than `revision`: deploy to make the change live
     #[serde(skip_serializing_if = "Option::is_none")]
     live_revision: Option<u64>,
 }

@@ -1,0 +1,56 @@
+//! [`Environments`]: isolated places where commands run, beside what a deployment needs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::Result;
+use crate::builder::{Command, CommandOutput, Environment};
+use crate::codegen::generate;
+use crate::meta_mcp::Backends;
+use crate::name::{ServerKey, TemplateKind};
+use crate::validate::validate;
+
+/// How long a build by hand may take.
+const BUILD_LIMIT: Duration = Duration::from_secs(600);
+
+/// Isolated environments of the builder. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Environments {
+    backends: Arc<Backends>,
+}
+
+impl Environments {
+    pub(crate) fn new(backends: Arc<Backends>) -> Self {
+        Self { backends }
+    }
+
+    /// An environment for a server, with the files of its template, or of another one.
+    ///
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where the builder has no containers;
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if all of them are taken for long.
+    pub async fn create(&self, key: &ServerKey, template: Option<TemplateKind>) -> Result<Arc<dyn Environment>> {
+        let record = self.backends.registry.get_server(key).await?;
+        let template = match template {
+            Some(template) => template,
+            None => validate(&record.definition)?.template(),
+        };
+        self.backends.builder.create_environment(&record.name, template).await
+    }
+
+    /// An environment that exists; [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) otherwise.
+    pub async fn get(&self, container_id: &str) -> Result<Arc<dyn Environment>> {
+        self.backends.builder.environment(container_id).await
+    }
+
+    /// Writes a server's generated project into an environment, installs its packages and checks it as its author
+    /// would: with its own `check` script. A failed check is an `Ok` output with its exit code.
+    pub async fn build(&self, container_id: &str, key: &ServerKey) -> Result<CommandOutput> {
+        let environment = self.get(container_id).await?;
+        let record = self.backends.registry.get_server(key).await?;
+        for (path, content) in generate(&validate(&record.definition)?)?.iter() {
+            environment.write_file(path, content.clone()).await?;
+        }
+        let line = "npm install --ignore-scripts --no-audit --no-fund && npm run check";
+        environment.exec(&Command::new(line, BUILD_LIMIT)).await
+    }
+}
