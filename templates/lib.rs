@@ -52,6 +52,9 @@ pub const BODY: &str = include_str!("runtime/body.js.hbs");
 
 /// `remote-mcp-authless`: the plain stateless server.
 pub const REMOTE_MCP_AUTHLESS: Template = template!("remote-mcp-authless": "src/index.ts", "tsconfig.json");
+
+/// `agent-scheduler`: calls tools by the clock.
+pub const AGENT_SCHEDULER: Template = template!("agent-scheduler": "src/index.ts", "src/options.ts", "src/scheduler.ts", "src/store.ts", "src/timing.ts", "src/tools.ts", "tsconfig.json");
 /// `tool-calling`: tools that call tools, and many of them at once.
 pub const TOOL_CALLING: Template =
     template!("tool-calling": "src/attempts.ts", "src/batch.ts", "src/index.ts", "tsconfig.json");
@@ -63,7 +66,8 @@ pub const PARALLELISATION: Template =
 pub const AGENT_TASK_MANAGER: Template = template!("agent-task-manager": "src/attempt.ts", "src/index.ts", "src/ledger.ts", "src/queue.ts", "src/queue-binding.ts", "src/reference.ts", "src/store.ts", "src/task.ts", "src/tasks.ts", "src/tools.ts", "tsconfig.json");
 
 /// All templates.
-pub const TEMPLATES: &[Template] = &[REMOTE_MCP_AUTHLESS, TOOL_CALLING, PARALLELISATION, AGENT_TASK_MANAGER];
+pub const TEMPLATES: &[Template] =
+    &[REMOTE_MCP_AUTHLESS, AGENT_SCHEDULER, TOOL_CALLING, PARALLELISATION, AGENT_TASK_MANAGER];
 
 /// `package.json` of the pinned JavaScript toolchain.
 pub const TOOLCHAIN_PACKAGE: &str = include_str!("toolchain/package.json");

@@ -152,6 +152,8 @@ impl From<&ServerName> for ServerKey {
 pub enum TemplateKind {
     /// `remote-mcp-authless`: the plain stateless server.
     RemoteMcpAuthless,
+    /// `agent-scheduler`: calls tools by the clock.
+    AgentScheduler,
     /// `tool-calling`: tools that call tools, and many of them at once.
     ToolCalling,
     /// `parallelisation`: one tool over many inputs, or many tools over one input.
@@ -162,13 +164,19 @@ pub enum TemplateKind {
 
 impl TemplateKind {
     /// All templates, in the order in which they are offered.
-    pub const ALL: &[Self] =
-        &[Self::RemoteMcpAuthless, Self::ToolCalling, Self::Parallelisation, Self::AgentTaskManager];
+    pub const ALL: &[Self] = &[
+        Self::RemoteMcpAuthless,
+        Self::AgentScheduler,
+        Self::ToolCalling,
+        Self::Parallelisation,
+        Self::AgentTaskManager,
+    ];
 
     /// The template's name, which is also its folder's.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RemoteMcpAuthless => "remote-mcp-authless",
+            Self::AgentScheduler => "agent-scheduler",
             Self::ToolCalling => "tool-calling",
             Self::Parallelisation => "parallelisation",
             Self::AgentTaskManager => "agent-task-manager",

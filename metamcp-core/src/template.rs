@@ -1,5 +1,6 @@
 //! What a template brings beside its files: its own tools, Durable Objects and options.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use serde::Deserialize;
@@ -24,6 +25,9 @@ pub struct TemplateManifest {
     /// The Durable Object classes it exports.
     #[serde(default)]
     pub durable_objects: Vec<DurableObjectClass>,
+    /// npm packages that its code needs. The toolchain pins the same versions, since it bundles the code.
+    #[serde(default)]
+    pub dependencies: BTreeMap<String, String>,
     /// JSON Schema 2020-12 of `options`; absent where there are none. A text of `"format": "tool-name"` is the name of
     /// one of the definition's tools, where it is the name of a property too (`propertyNames`).
     #[serde(default)]
@@ -118,6 +122,7 @@ impl TemplateKind {
     pub(crate) fn embedded(self) -> &'static metamcp_templates::Template {
         match self {
             Self::RemoteMcpAuthless => &metamcp_templates::REMOTE_MCP_AUTHLESS,
+            Self::AgentScheduler => &metamcp_templates::AGENT_SCHEDULER,
             Self::ToolCalling => &metamcp_templates::TOOL_CALLING,
             Self::Parallelisation => &metamcp_templates::PARALLELISATION,
             Self::AgentTaskManager => &metamcp_templates::AGENT_TASK_MANAGER,

@@ -42,10 +42,14 @@ fn every_sample_renders_to_the_committed_project() {
 }
 
 #[test]
-fn the_generated_project_and_the_toolchain_pin_the_same_sdk() {
+fn the_generated_projects_and_the_toolchain_pin_the_same_packages() {
     let toolchain: serde_json::Value = serde_json::from_str(metamcp_templates::TOOLCHAIN_PACKAGE).unwrap();
-    let sample = fs::read_to_string(folder(TemplateKind::RemoteMcpAuthless).join("package.json")).unwrap();
-    let sample: serde_json::Value = serde_json::from_str(&sample).unwrap();
-    let sdk = "@modelcontextprotocol/server";
-    assert_eq!(toolchain["dependencies"][sdk], sample["dependencies"][sdk]);
+    for kind in TemplateKind::ALL {
+        let sample = fs::read_to_string(folder(*kind).join("package.json")).unwrap();
+        let sample: serde_json::Value = serde_json::from_str(&sample).unwrap();
+        let sdk = "@modelcontextprotocol/server";
+        for package in kind.manifest().dependencies.keys().map(String::as_str).chain([sdk]) {
+            assert_eq!(toolchain["dependencies"][package], sample["dependencies"][package], "{kind}: {package}");
+        }
+    }
 }

@@ -38,7 +38,8 @@ pub(super) fn package(definition: &ValidDefinition) -> impl Serialize {
         dev_dependencies: BTreeMap<&'a str, &'a str>,
     }
     let written = definition.written();
-    let own = written.dependencies.iter().map(|(name, version)| (name.as_str(), version.as_str()));
+    let packages = [&written.dependencies, &definition.template().manifest().dependencies];
+    let packages = packages.into_iter().flatten().map(|(name, version)| (name.as_str(), version.as_str()));
     Package {
         name: definition.name().as_str(),
         version: &written.version,
@@ -50,7 +51,7 @@ pub(super) fn package(definition: &ValidDefinition) -> impl Serialize {
             ("deploy", "wrangler deploy"),
             ("dev", "wrangler dev"),
         ]),
-        dependencies: own.chain([SDK]).collect(),
+        dependencies: packages.chain([SDK]).collect(),
         dev_dependencies: DEV_DEPENDENCIES.into(),
     }
 }

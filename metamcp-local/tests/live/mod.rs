@@ -7,6 +7,7 @@ pub(crate) mod asking;
 pub(crate) mod hostile;
 pub(crate) mod http;
 pub(crate) mod project;
+pub(crate) mod witness;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -27,6 +28,7 @@ use tempfile::TempDir;
 /// Meta-MCP on this machine, over a folder of its own.
 pub(crate) struct Live {
     pub(crate) meta: MetaMcp,
+    pub(crate) config: LocalConfig,
     /// After `meta`: what runs ends before its files go.
     folder: TempDir,
 }
@@ -39,9 +41,19 @@ impl Live {
     pub(crate) async fn open_with(change: impl FnOnce(LocalConfig) -> LocalConfig) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let toolchain = Path::new(env!("CARGO_TARGET_TMPDIR")).join("toolchain");
-        let config = LocalConfig::new(folder.path().join("data")).with_toolchain_dir(toolchain);
-        let meta = metamcp_local::open(change(config)).await.unwrap();
-        Self { meta, folder }
+        let config = change(LocalConfig::new(folder.path().join("data")).with_toolchain_dir(toolchain));
+        let meta = metamcp_local::open(config.clone()).await.unwrap();
+        Self { meta, config, folder }
+    }
+
+    /// Stops everything, does nothing for as long as `down` takes, and opens the same folder again.
+    pub(crate) async fn reopen_after(self, down: impl Future<Output = ()>) -> Self {
+        let Self { meta, config, folder } = self;
+        meta.close().await.unwrap();
+        drop(meta);
+        down.await;
+        let meta = metamcp_local::open(config.clone()).await.unwrap();
+        Self { meta, config, folder }
     }
 
     pub(crate) async fn create(&self, definition: Value) -> ServerKey {

@@ -12,6 +12,7 @@ use metamcp_core::{
     VersionId, WorkerSettings,
 };
 use metamcp_local::{DataDirectory, LocalConfig, WorkerdConfig, WorkerdPublisher};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -162,4 +163,14 @@ pub(crate) fn processes_of(config: &LocalConfig) -> Vec<i32> {
         }
     }
     pids
+}
+
+/// Kills the workerd processes that serve this folder, as the system does for want of memory.
+pub(crate) fn kill_workerd(config: &LocalConfig) {
+    for pid in processes_of(config) {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        if name.trim() == "workerd" {
+            kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).ok();
+        }
+    }
 }

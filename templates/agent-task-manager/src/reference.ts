@@ -1,4 +1,5 @@
 import type { CallToolResult } from "@modelcontextprotocol/server";
+import { valueOf } from "./runtime/result.ts";
 import { isObject } from "./runtime/schema.ts";
 
 /**
@@ -39,18 +40,6 @@ function replaceReferences(value: unknown, replace: (reference: Reference) => un
   if (Array.isArray(value)) return value.map((item) => replaceReferences(item, replace));
   if (!isObject(value)) return value;
   return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, replaceReferences(member, replace)]));
-}
-
-/** What a tool returned, before it became an MCP result: its structured content, or its only text, read as JSON. */
-function valueOf({ structuredContent, content }: CallToolResult): unknown {
-  if (structuredContent !== undefined) return structuredContent;
-  const [block, ...others] = content;
-  if (block?.type !== "text" || others.length > 0) return content;
-  try {
-    return JSON.parse(block.text);
-  } catch {
-    return block.text;
-  }
 }
 
 function follow(pointer: string, value: unknown, task: string): unknown {

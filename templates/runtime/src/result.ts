@@ -148,3 +148,20 @@ async function encodeBinary(value: unknown, bounds: ResultBounds, depth: number)
 
 /** The members of results that lead to content blocks. */
 const CONTAINERS = new Set(["content", "contents", "messages", "resource"]);
+
+/** What a tool returned, before it became an MCP result: its structured content, or its only text, read as JSON. */
+export function valueOf({ structuredContent, content }: CallToolResult): unknown {
+  if (structuredContent !== undefined) return structuredContent;
+  const [block, ...others] = content;
+  if (block?.type !== "text" || others.length > 0) return content;
+  try {
+    return JSON.parse(block.text);
+  } catch {
+    return block.text;
+  }
+}
+
+/** A result as a text: what its blocks say, and what they are where that is no text. */
+export function textOf({ content }: CallToolResult): string {
+  return content.map((block) => (block.type === "text" ? block.text : `[${block.type}]`)).join("\n");
+}
