@@ -53,6 +53,9 @@ pub const BODY: &str = include_str!("runtime/body.js.hbs");
 /// `remote-mcp-authless`: the plain stateless server.
 pub const REMOTE_MCP_AUTHLESS: Template = template!("remote-mcp-authless": "src/index.ts", "tsconfig.json");
 
+/// `orchestrator-workers`: splits jobs into sub-tasks over a pool of tools.
+pub const ORCHESTRATOR_WORKERS: Template = template!("orchestrator-workers": "src/index.ts", "src/job.ts", "src/options.ts", "src/orchestrator.ts", "src/plan.ts", "src/store.ts", "src/tools.ts", "tsconfig.json");
+
 /// `agent-scheduler`: calls tools by the clock.
 pub const AGENT_SCHEDULER: Template = template!("agent-scheduler": "src/index.ts", "src/options.ts", "src/scheduler.ts", "src/store.ts", "src/timing.ts", "src/tools.ts", "tsconfig.json");
 /// `tool-calling`: tools that call tools, and many of them at once.
@@ -67,7 +70,7 @@ pub const AGENT_TASK_MANAGER: Template = template!("agent-task-manager": "src/at
 
 /// All templates.
 pub const TEMPLATES: &[Template] =
-    &[REMOTE_MCP_AUTHLESS, AGENT_SCHEDULER, TOOL_CALLING, PARALLELISATION, AGENT_TASK_MANAGER];
+    &[REMOTE_MCP_AUTHLESS, ORCHESTRATOR_WORKERS, AGENT_SCHEDULER, TOOL_CALLING, PARALLELISATION, AGENT_TASK_MANAGER];
 
 /// `package.json` of the pinned JavaScript toolchain.
 pub const TOOLCHAIN_PACKAGE: &str = include_str!("toolchain/package.json");

@@ -152,6 +152,8 @@ impl From<&ServerName> for ServerKey {
 pub enum TemplateKind {
     /// `remote-mcp-authless`: the plain stateless server.
     RemoteMcpAuthless,
+    /// `orchestrator-workers`: splits jobs into sub-tasks over a pool of tools.
+    OrchestratorWorkers,
     /// `agent-scheduler`: calls tools by the clock.
     AgentScheduler,
     /// `tool-calling`: tools that call tools, and many of them at once.
@@ -166,6 +168,7 @@ impl TemplateKind {
     /// All templates, in the order in which they are offered.
     pub const ALL: &[Self] = &[
         Self::RemoteMcpAuthless,
+        Self::OrchestratorWorkers,
         Self::AgentScheduler,
         Self::ToolCalling,
         Self::Parallelisation,
@@ -176,6 +179,7 @@ impl TemplateKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RemoteMcpAuthless => "remote-mcp-authless",
+            Self::OrchestratorWorkers => "orchestrator-workers",
             Self::AgentScheduler => "agent-scheduler",
             Self::ToolCalling => "tool-calling",
             Self::Parallelisation => "parallelisation",

@@ -122,6 +122,7 @@ impl TemplateKind {
     pub(crate) fn embedded(self) -> &'static metamcp_templates::Template {
         match self {
             Self::RemoteMcpAuthless => &metamcp_templates::REMOTE_MCP_AUTHLESS,
+            Self::OrchestratorWorkers => &metamcp_templates::ORCHESTRATOR_WORKERS,
             Self::AgentScheduler => &metamcp_templates::AGENT_SCHEDULER,
             Self::ToolCalling => &metamcp_templates::TOOL_CALLING,
             Self::Parallelisation => &metamcp_templates::PARALLELISATION,

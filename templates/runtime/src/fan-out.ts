@@ -2,6 +2,7 @@ import { ProtocolError, type CallToolResult } from "@modelcontextprotocol/server
 import type { TemplateCall } from "./extension.ts";
 import { BodyFailure, type FailureKind } from "./failure.ts";
 import { mapPooled } from "./pool.ts";
+import { textOf } from "./result.ts";
 import { callAside } from "./tool.ts";
 
 /** One of several calls that are made side by side within one. */
@@ -86,10 +87,6 @@ function valueOf({ structuredContent, content }: CallToolResult): unknown {
   if (structuredContent !== undefined) return structuredContent;
   const [first, ...others] = content;
   return first?.type === "text" && others.length === 0 ? first.text : content;
-}
-
-function textOf({ content }: CallToolResult): string {
-  return content.map((block) => (block.type === "text" ? block.text : `[${block.type}]`)).join("\n");
 }
 
 /** How much of a result's size is left, when each entry may need a little of it. */
