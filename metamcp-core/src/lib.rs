@@ -30,6 +30,7 @@ mod lease;
 pub mod memory;
 mod meta_mcp;
 mod name;
+mod number;
 mod publisher;
 pub mod registry;
 mod saga;

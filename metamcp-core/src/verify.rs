@@ -11,6 +11,7 @@ use serde_json::Value;
 pub(crate) use client::McpClient;
 
 use crate::definition::ToolExample;
+use crate::number::as_doubles;
 use crate::publisher::Endpoint;
 use crate::validate::{ResourceAddress, ValidDefinition};
 use crate::{Error, ErrorKind, Result};
@@ -104,7 +105,8 @@ async fn compare_tools(client: &McpClient, definition: &ValidDefinition, differe
         if seen.description.as_deref() != Some(tool.description) {
             differences.push(format!("tool {} has another description", tool.name));
         }
-        if *seen.input_schema != *tool.input_schema {
+        let [seen, wanted] = [&*seen.input_schema, tool.input_schema].map(|schema| as_doubles(&schema.clone().into()));
+        if seen != wanted {
             differences.push(format!("tool {} has another input schema", tool.name));
         }
     }
@@ -199,13 +201,13 @@ fn matches(example: &ToolExample, result: &CallToolResult) -> bool {
         return expected.get("content") == Some(&content);
     }
     if let Some(structured) = &result.structured_content {
-        return structured == expected;
+        return as_doubles(structured) == as_doubles(expected);
     }
     let [block] = result.content.as_slice() else { return false };
     let Some(text) = block.as_text() else { return false };
     match expected {
         Value::String(wanted) => text.text == *wanted,
-        other => serde_json::from_str::<Value>(&text.text).is_ok_and(|value| value == *other),
+        other => serde_json::from_str::<Value>(&text.text).is_ok_and(|value| as_doubles(&value) == as_doubles(other)),
     }
 }
 

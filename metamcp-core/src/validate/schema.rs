@@ -1,20 +1,21 @@
-//! Tool parameters and output schemas: the shorthand or JSON Schema 2020-12, checked for what the runtime's
-//! validator (`@cfworker/json-schema`) really does, since it ignores what it does not know and throws at the
-//! first call where a `$ref` or `pattern` is bad.
+//! Tool parameters and output schemas: the shorthand or JSON Schema 2020-12. A schema is taken only if the runtime and
+//! the crate `jsonschema` read it alike, and anything that looks like a mistake is refused.
 //!
 //! **Shorthand or schema?** `parameters` is a JSON Schema if it has a key that begins with `$` or a `type` that
 //! is not an object. Otherwise it is the shorthand: each key names a parameter and each value is an object, so
 //! that a parameter may itself be called `type`.
 
 mod keywords;
+mod multiple_of;
+mod pattern;
 mod references;
 mod shorthand;
+mod verdict;
 mod walk;
 
 pub(super) use keywords::is_on_every_object;
+pub(super) use verdict::Verdict;
 
-use jsonschema::Draft;
-use jsonschema::error::ValidationErrorKind;
 use serde_json::{Map, Value};
 
 use super::problems::{Path, Problems};
@@ -23,8 +24,8 @@ use super::problems::{Path, Problems};
 const SCHEMA_BYTES: usize = 64 * 1024;
 /// Deepest nesting of a schema, counted in JSON levels.
 const SCHEMA_DEPTH: usize = 48;
-/// Problems reported for one set of arguments.
-const PROBLEMS_PER_INSTANCE: usize = 20;
+/// Problems reported by the meta-schema.
+const META_PROBLEMS: usize = 20;
 
 /// The JSON Schema of a tool's arguments, or `None` if it has problems, which are noted.
 pub(super) fn of_parameters(
@@ -60,31 +61,25 @@ pub(super) fn of_output(path: &Path, written: &Value, problems: &mut Problems) -
     (problems.len() == before).then(|| written.clone())
 }
 
-/// Checks example arguments against a tool's schema.
-pub(super) fn check_arguments(path: &Path, schema: &Value, arguments: &Map<String, Value>, problems: &mut Problems) {
-    check_object(path, schema, arguments, "does not match the tool's parameters", problems);
-}
-
 /// Checks a template's options against their schema.
 pub(super) fn check_options(path: &Path, schema: &Value, options: &Map<String, Value>, problems: &mut Problems) {
-    check_object(path, schema, options, "does not match the template's options", problems);
-}
-
-fn check_object(path: &Path, schema: &Value, object: &Map<String, Value>, what: &str, problems: &mut Problems) {
-    // A pattern may be fine for the runtime and too much for this engine; verification makes the call for real.
-    let Ok(validator) = jsonschema::options().with_draft(Draft::Draft202012).offline().build(schema) else { return };
-    let value = Value::Object(object.clone());
-    for error in validator.iter_errors(&value).take(PROBLEMS_PER_INSTANCE) {
-        let place = path.join(error.instance_path().as_str());
-        problems.add(&place, format!("{what}: {}", explain(&error)));
+    if let Some(verdict) = Verdict::noted(path, schema, problems) {
+        verdict.check(path, &options.clone().into(), "does not match the template's options", problems);
     }
 }
 
-/// The validator's message without a hostile or huge value in it.
-fn explain(error: &jsonschema::ValidationError<'_>) -> String {
-    match error.kind() {
-        ValidationErrorKind::FalseSchema => "nothing may stand here".to_owned(),
-        _ => error.masked_with("the value").to_string(),
+/// Gives each property that is missing its `default`, for objects within objects too.
+pub(super) fn fill_defaults(schema: &Value, value: &mut Map<String, Value>) {
+    let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
+    for (name, property) in properties {
+        if !value.contains_key(name)
+            && let Some(default) = property.get("default")
+        {
+            value.insert(name.clone(), default.clone());
+        }
+        if let Some(Value::Object(inner)) = value.get_mut(name) {
+            fill_defaults(property, inner);
+        }
     }
 }
 
@@ -101,13 +96,21 @@ fn check(path: &Path, schema: &Value, problems: &mut Problems) {
     if problems.len() == before {
         check_meta_schema(path, schema, problems);
     }
+    if problems.len() == before
+        && let Err(message) = Verdict::of(schema)
+    {
+        problems.add(path, format!("cannot be checked: {message}"));
+    }
+    if problems.len() == before {
+        verdict::check_defaults(path, schema, problems);
+    }
 }
 
 /// The published meta-schema: what the walk may have let through.
 fn check_meta_schema(path: &Path, schema: &Value, problems: &mut Problems) {
-    for error in jsonschema::draft202012::meta::validator().iter_errors(schema).take(PROBLEMS_PER_INSTANCE) {
+    for error in jsonschema::draft202012::meta::validator().iter_errors(schema).take(META_PROBLEMS) {
         let place = path.join(error.instance_path().as_str());
-        problems.add(&place, format!("is no valid JSON Schema 2020-12: {}", explain(&error)));
+        problems.add(&place, format!("is no valid JSON Schema 2020-12: {}", verdict::explain(&error)));
     }
 }
 

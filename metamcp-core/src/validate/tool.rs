@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::javascript::{BodyChecker, Signature};
 use super::problems::{Path, Problems, did_you_mean, quote};
+use super::schema::Verdict;
 use super::valid::{EffectiveLimits, ValidTool};
 use super::{limits, schema, text};
 use crate::definition::{Probe, ToolDefinition};
@@ -28,19 +29,19 @@ pub(super) fn check(
     text::required_description(&path.key("description"), &tool.description, problems);
     let input_schema = schema::of_parameters(&path.key("parameters"), &tool.parameters, problems);
     let output = tool.output_schema.as_ref();
-    let output_schema = output.map(|output| schema::of_output(&path.key("outputSchema"), output, problems));
+    let output_schema = output.and_then(|output| schema::of_output(&path.key("outputSchema"), output, problems));
     if let Some(annotations) = &tool.annotations {
         check_annotations(&path.key("annotations"), annotations, problems);
     }
     let limits = limits::item(&path.key("limits"), &tool.limits, inherited, problems);
-    check_examples(&path.key("examples"), tool, input_schema.as_ref(), problems);
+    check_examples(&path.key("examples"), tool, input_schema.as_ref(), output_schema.as_ref(), problems);
     bodies.check(&path.key("implementation"), &tool.implementation, Signature::Parameters, problems);
     Some(ValidTool {
         name: name?,
         title: tool.title.clone(),
         description: tool.description.clone(),
         input_schema: input_schema?,
-        output_schema: output_schema.flatten(),
+        output_schema,
         annotations: tool.annotations.clone(),
         limits,
         examples: tool.examples.clone(),
@@ -48,23 +49,57 @@ pub(super) fn check(
     })
 }
 
-fn check_examples(path: &Path, tool: &ToolDefinition, schema: Option<&Map<String, Value>>, problems: &mut Problems) {
+fn check_examples(
+    path: &Path,
+    tool: &ToolDefinition,
+    schema: Option<&Map<String, Value>>,
+    output_schema: Option<&Value>,
+    problems: &mut Problems,
+) {
     if tool.examples.len() > EXAMPLES {
         return problems.add(path, format!("has {} entries; at most {EXAMPLES} are allowed", tool.examples.len()));
     }
     if tool.examples.is_empty() {
         return;
     }
-    let schema = schema.map(|schema| Value::Object(schema.clone()));
+    let input = schema.and_then(|schema| Arguments::of(path, schema, problems));
+    let output = output_schema.and_then(|schema| Verdict::noted(path, schema, problems));
     for (index, example) in tool.examples.iter().enumerate() {
         let path = path.index(index);
         let arguments = Value::Object(example.arguments.clone());
         if is_within_bounds(&path.key("arguments"), &arguments, problems)
-            && let Some(schema) = &schema
+            && let Some(input) = &input
         {
-            schema::check_arguments(&path.key("arguments"), schema, &example.arguments, problems);
+            input.check(&path.key("arguments"), &example.arguments, problems);
         }
-        is_within_bounds(&path.key("expected"), &example.expected, problems);
+        let expected = &example.expected;
+        // A whole result is compared by its content, which the schema does not describe.
+        if is_within_bounds(&path.key("expected"), expected, problems)
+            && let Some(output) = &output
+            && !expected.get("content").is_some_and(Value::is_array)
+        {
+            output.check(&path.key("expected"), expected, "does not match the tool's output schema", problems);
+        }
+    }
+}
+
+/// What arguments of a tool are checked against, made once for all of its examples.
+struct Arguments {
+    schema: Value,
+    verdict: Verdict,
+}
+
+impl Arguments {
+    fn of(path: &Path, schema: &Map<String, Value>, problems: &mut Problems) -> Option<Self> {
+        let schema = Value::Object(schema.clone());
+        let verdict = Verdict::noted(path, &schema, problems)?;
+        Some(Self { schema, verdict })
+    }
+
+    fn check(&self, path: &Path, arguments: &Map<String, Value>, problems: &mut Problems) {
+        let mut arguments = arguments.clone();
+        schema::fill_defaults(&self.schema, &mut arguments);
+        self.verdict.check(path, &arguments.into(), "does not match the tool's parameters", problems);
     }
 }
 
@@ -93,8 +128,10 @@ pub(super) fn check_probe(probe: &Probe, written: &[ToolDefinition], tools: &[Va
     if is_within_bounds(&path.key("arguments"), &arguments, problems)
         && let Some(tool) = tools.iter().find(|tool| tool.name.as_str() == probe.tool)
     {
-        let schema = Value::Object(tool.input_schema.clone());
-        schema::check_arguments(&path.key("arguments"), &schema, &probe.arguments, problems);
+        let path = path.key("arguments");
+        if let Some(input) = Arguments::of(&path, &tool.input_schema, problems) {
+            input.check(&path, &probe.arguments, problems);
+        }
     }
 }
 

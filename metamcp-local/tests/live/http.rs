@@ -1,6 +1,6 @@
 //! The least of an MCP client: one JSON-RPC request by plain HTTP, in either era, and all that came back.
 
-use reqwest::{RequestBuilder, Response};
+use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
 
 use super::Era;
@@ -54,7 +54,10 @@ fn parse(text: &str) -> Value {
 
 /// A POST with the headers that every MCP client sends.
 pub(crate) fn post(url: &str) -> RequestBuilder {
-    let client = reqwest::Client::new();
+    post_with(&reqwest::Client::new(), url)
+}
+
+fn post_with(client: &Client, url: &str) -> RequestBuilder {
     client.post(url).header("content-type", "application/json").header("accept", "application/json, text/event-stream")
 }
 
@@ -75,7 +78,12 @@ pub(crate) fn message(era: Era, method: &str, params: &Value) -> Value {
 
 /// The request with its era's headers.
 pub(crate) fn prepare(url: &str, era: Era, method: &str, params: &Value) -> RequestBuilder {
-    let mut request = post(url).header("mcp-protocol-version", era.version());
+    prepare_with(&Client::new(), url, era, method, params)
+}
+
+/// The same with a client that keeps its connections: for thousands of requests.
+pub(crate) fn prepare_with(client: &Client, url: &str, era: Era, method: &str, params: &Value) -> RequestBuilder {
+    let mut request = post_with(client, url).header("mcp-protocol-version", era.version());
     if era == Era::Discover {
         request = request.header("mcp-method", method);
         let named = match method {

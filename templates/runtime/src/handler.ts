@@ -12,6 +12,7 @@ import { bodyEnvironment, requestStateKey, type Environment } from "./environmen
 import type { Extension } from "./extension.ts";
 import { createGuard } from "./guard.ts";
 import { createStateCodec } from "./input.ts";
+import { holdsInfinity } from "./json.ts";
 import { serveLegacy } from "./legacy.ts";
 import { lockIntrinsics } from "./lockdown.ts";
 import { DefinitionServer } from "./server.ts";
@@ -100,6 +101,9 @@ function createProtocol(host: Host, sessions: SessionRoute | undefined): Fetch {
       message = JSON.parse(text);
     } catch {
       return jsonRpcError(400, -32700, "Parse error: the request body is not valid JSON");
+    }
+    if (holdsInfinity(text, message)) {
+      return jsonRpcError(400, -32700, "Parse error: a number in the request body is out of range");
     }
     if (!(await isLegacyRequest(request, message))) return modern.fetch(request, { parsedBody: message });
     const served = await sessions?.serve(request, message, text);

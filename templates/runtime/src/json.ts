@@ -71,3 +71,18 @@ export function exceedsBytes(text: string, limit: number): number | undefined {
   const bytes = new TextEncoder().encode(text).byteLength;
   return bytes > limit ? bytes : undefined;
 }
+
+/** What a number that is too large for a double needs: a positive exponent, or hundreds of digits. */
+const MAY_OVERFLOW = /\d[eE]\+?\d|\d{309}/;
+
+/** Whether `JSON.parse` made infinity of a number in `text`: JSON has no such number, and no schema speaks of one. */
+export function holdsInfinity(text: string, parsed: unknown): boolean {
+  if (!MAY_OVERFLOW.test(text)) return false;
+  const open: unknown[] = [parsed];
+  while (open.length > 0) {
+    const value = open.pop();
+    if (value === Infinity || value === -Infinity) return true;
+    if (typeof value === "object" && value !== null) for (const inner of Object.values(value)) open.push(inner);
+  }
+  return false;
+}

@@ -164,7 +164,7 @@ for (const era of ERAS) {
     test("output that does not match its schema names the mismatch", async () => {
       const { result } = await call(era, "object_out");
       assert.equal(result.isError, true);
-      assert.match(result.content[0].text, /output schema does not allow: \/sum: .*"string" is invalid. Expected "number"/);
+      assert.match(result.content[0].text, /output schema does not allow: \/sum: must be number, not string/);
       assert.match((await call(era, "no_out")).result.content[0].text, /has no structuredContent/);
     });
 

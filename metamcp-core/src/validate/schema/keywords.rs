@@ -1,4 +1,4 @@
-//! The keywords of JSON Schema 2020-12 that the runtime's validator honours, and why others are refused.
+//! The keywords of JSON Schema 2020-12, and why others are refused.
 
 /// What the value of a keyword has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,9 @@ pub(super) enum Shape {
     Names,
     NamesByName,
     Reference,
+    DynamicReference,
     Anchor,
+    DynamicAnchor,
     Dialect,
     Identifier,
     Pattern,
@@ -36,6 +38,23 @@ pub(super) enum Shape {
     Flag,
     List,
     Anything,
+}
+
+impl Shape {
+    /// Whether it is one schema.
+    pub(super) fn is_schema(self) -> bool {
+        matches!(self, Self::InPlace | Self::Within)
+    }
+
+    /// Whether it is an object of schemas.
+    pub(super) fn is_map(self) -> bool {
+        matches!(self, Self::InPlaceMap | Self::WithinMap | Self::PatternMap | Self::Definitions)
+    }
+
+    /// Whether it is a list of schemas.
+    pub(super) fn is_list(self) -> bool {
+        matches!(self, Self::InPlaceList | Self::WithinList)
+    }
 }
 
 /// Every known keyword.
@@ -83,9 +102,11 @@ pub(super) const KEYWORDS: &[(&str, Shape)] = &[
     ("then", Shape::InPlace),
     ("else", Shape::InPlace),
     ("$ref", Shape::Reference),
+    ("$dynamicRef", Shape::DynamicReference),
     ("$defs", Shape::Definitions),
     ("definitions", Shape::Definitions),
     ("$anchor", Shape::Anchor),
+    ("$dynamicAnchor", Shape::DynamicAnchor),
     ("$schema", Shape::Dialect),
     ("$id", Shape::Identifier),
     ("$comment", Shape::Text),
@@ -94,18 +115,16 @@ pub(super) const KEYWORDS: &[(&str, Shape)] = &[
     ("writeOnly", Shape::Flag),
     ("contentMediaType", Shape::Text),
     ("contentEncoding", Shape::Text),
+    ("contentSchema", Shape::Within),
 ];
 
 /// Keywords of JSON Schema that are refused, each with what to write instead.
 const REFUSED: &[(&str, &str)] = &[
-    ("$dynamicRef", "is not supported by the runtime's validator; use `$ref`"),
-    ("$dynamicAnchor", "is not supported by the runtime's validator; use `$anchor` or `$defs`"),
     ("$vocabulary", "belongs to meta-schemas; remove it"),
-    ("$recursiveRef", "is from draft 2019-09; use `$ref`"),
-    ("$recursiveAnchor", "is from draft 2019-09; use `$anchor` or `$defs`"),
+    ("$recursiveRef", "is from draft 2019-09; use `$dynamicRef`"),
+    ("$recursiveAnchor", "is from draft 2019-09; use `$dynamicAnchor`"),
     ("additionalItems", "is from an older draft; use `prefixItems` for the first items and `items` for the rest"),
     ("dependencies", "is from an older draft; use `dependentRequired` or `dependentSchemas`"),
-    ("contentSchema", "is not supported by the runtime's validator; describe the content in `description`"),
     ("id", "is from draft 4; use `$anchor` or `$defs`"),
     ("nullable", "is from OpenAPI; write `\"type\": [\"string\", \"null\"]`"),
     ("example", "is from OpenAPI; use `examples`, which is a list"),
@@ -113,7 +132,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("optional", "is no keyword; a property is optional unless `required` lists it"),
 ];
 
-/// Formats that the runtime's validator checks; it ignores every other.
+/// Formats that the runtime checks; it ignores every other.
 pub(super) const FORMATS: &[&str] = &[
     "date",
     "date-time",
@@ -122,6 +141,8 @@ pub(super) const FORMATS: &[&str] = &[
     "hostname",
     "ipv4",
     "ipv6",
+    "iri",
+    "iri-reference",
     "json-pointer",
     "json-pointer-uri-fragment",
     "regex",
@@ -163,8 +184,8 @@ pub(super) fn type_meant(word: &str) -> Option<&'static str> {
     Some(meant)
 }
 
-/// Property names that every JavaScript object already has: the runtime's validator finds them in any
-/// arguments, and a body that reads one gets a function.
+/// Property names that every JavaScript object already has: a body that reads one gets a function where the caller
+/// left it out.
 pub(in crate::validate) fn is_on_every_object(name: &str) -> bool {
     matches!(
         name,

@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use oxc_allocator::Allocator;
 use oxc_regular_expression::{LiteralParser, Options};
 use serde_json::{Map, Value};
+use url::Url;
 
 use super::super::problems::{Path, Problems, did_you_mean, quote};
 use super::super::text;
 use super::keywords::{self, FORMATS, KEYWORDS, Shape, TYPES};
+use super::pattern;
+use crate::number;
 
 /// Longest regular expression.
 const PATTERN_BYTES: usize = 1000;
@@ -16,26 +19,63 @@ const PATTERN_BYTES: usize = 1000;
 /// Where the schemas of a document stand, by JSON pointer from its root.
 #[derive(Debug, Default)]
 pub(super) struct Outline {
-    /// Every place at which the runtime's validator sees a schema.
-    pub(super) schemas: BTreeSet<String>,
-    /// Anchors and the schemas they name.
-    pub(super) anchors: BTreeMap<String, String>,
-    /// References: the schema that has one, and its text.
-    pub(super) references: Vec<(String, String)>,
+    /// Every place at which a schema stands, and the URI of the resource that it belongs to.
+    pub(super) schemas: BTreeMap<String, Url>,
+    /// The resources: what `$id` begins, and the document itself.
+    pub(super) resources: BTreeMap<Url, String>,
+    /// The schemas that anchors name, by resource and name.
+    pub(super) anchors: BTreeMap<(Url, String), Anchor>,
+    /// References from one schema to another.
+    pub(super) references: Vec<Reference>,
     /// From a schema to one that applies to the same value.
     pub(super) in_place: Vec<(String, String)>,
 }
 
+/// What an anchor names.
+#[derive(Debug)]
+pub(super) struct Anchor {
+    pub(super) schema: String,
+    /// Whether a `$dynamicRef` may find it from elsewhere.
+    pub(super) dynamic: bool,
+}
+
+/// A `$ref` or `$dynamicRef`.
+#[derive(Debug)]
+pub(super) struct Reference {
+    /// The schema that has it.
+    pub(super) from: String,
+    pub(super) keyword: &'static str,
+    pub(super) text: String,
+}
+
+/// The URI of a document without `$id`: only ever compared.
+const NAMELESS: &str = "https://schema.invalid/";
+
 /// Checks the schema at `path` and outlines it.
 pub(super) fn walk(path: &Path, schema: &Value, problems: &mut Problems) -> Outline {
-    let mut walker = Walker { base: path.as_str().len(), outline: Outline::default(), problems };
+    let resource = Url::parse(NAMELESS).expect("it is a URL");
+    let outline = Outline { resources: [(resource.clone(), String::new())].into(), ..Outline::default() };
+    let mut walker = Walker { base: path.as_str().len(), resource, outline, problems };
     walker.schema(path, schema);
     walker.outline
+}
+
+/// Whether this is a regular expression as JavaScript's `u` mode wants it.
+pub(super) fn is_pattern(text: &str) -> bool {
+    parse_pattern(text).is_ok()
+}
+
+fn parse_pattern(text: &str) -> Result<(), String> {
+    let allocator = Allocator::default();
+    let parsed = LiteralParser::new(&allocator, text, Some("u"), Options::default()).parse();
+    parsed.map(|_| ()).map_err(|error| error.message.to_string())
 }
 
 struct Walker<'a> {
     /// Length of the pointer to the document's root.
     base: usize,
+    /// The URI of the resource at hand.
+    resource: Url,
     outline: Outline,
     problems: &'a mut Problems,
 }
@@ -46,8 +86,13 @@ impl Walker<'_> {
     }
 
     fn schema(&mut self, path: &Path, schema: &Value) {
+        let around = self.resource.clone();
+        // First, since it decides what the others refer to.
+        if let Some(id) = schema.get("$id") {
+            self.identifier(path, id);
+        }
         let local = self.local(path);
-        self.outline.schemas.insert(local);
+        self.outline.schemas.insert(local, self.resource.clone());
         match schema {
             Value::Bool(_) => {}
             Value::Object(keywords) => {
@@ -58,6 +103,7 @@ impl Walker<'_> {
             }
             _ => self.problems.add(path, "is no schema; write an object such as {\"type\": \"string\"}, or a boolean"),
         }
+        self.resource = around;
     }
 
     fn in_place(&mut self, from: &Path, path: &Path, schema: &Value) {
@@ -68,7 +114,7 @@ impl Walker<'_> {
 
     fn keyword(&mut self, schema: &Path, keyword: &str, value: &Value) {
         let path = schema.key(keyword);
-        let Some(shape) = keywords::shape(keyword) else { return self.unknown(&path, keyword, value) };
+        let Some(shape) = keywords::shape(keyword) else { return self.unknown(&path, keyword) };
         match (shape, value) {
             (Shape::InPlace, _) => self.in_place(schema, &path, value),
             (Shape::Within, Value::Array(_)) if keyword == "items" => {
@@ -95,14 +141,13 @@ impl Walker<'_> {
             (Shape::WithinList, Value::Array(list)) if !list.is_empty() => {
                 list.iter().enumerate().for_each(|(index, value)| self.schema(&path.index(index), value));
             }
-            (Shape::Reference, Value::String(text)) => {
-                let reference = (self.local(schema), text.clone());
-                self.outline.references.push(reference);
-            }
-            (Shape::Anchor, Value::String(name)) => self.anchor(schema, &path, name),
-            (Shape::Identifier, Value::String(id)) => self.identifier(schema, &path, id),
+            (Shape::Reference, Value::String(text)) => self.reference(schema, "$ref", text),
+            (Shape::DynamicReference, Value::String(text)) => self.reference(schema, "$dynamicRef", text),
+            (Shape::Anchor, Value::String(name)) => self.anchor(schema, &path, name, false),
+            (Shape::DynamicAnchor, Value::String(name)) => self.anchor(schema, &path, name, true),
+            (Shape::Identifier, Value::String(_)) => {}
             (Shape::NamesByName, Value::Object(map)) => {
-                map.iter().for_each(|(name, names)| self.dependent_names(&path.key(name), name, names));
+                map.iter().for_each(|(name, names)| self.dependent_names(&path.key(name), names));
             }
             _ => self.plain(&path, keyword, shape, value),
         }
@@ -112,7 +157,10 @@ impl Walker<'_> {
     fn plain(&mut self, path: &Path, keyword: &str, shape: Shape, value: &Value) {
         match (shape, value) {
             (Shape::Type, _) => self.types(path, value),
-            (Shape::Enum, Value::Array(list)) if !list.is_empty() => self.distinct(path, list),
+            (Shape::Enum, Value::Array(list)) if !list.is_empty() => {
+                self.distinct(path, list);
+                self.numbers(path, value);
+            }
             (Shape::Names, Value::Bool(_)) => self.problems.add(
                 path,
                 "is a boolean, as in the shorthand; in a JSON Schema the object that has the property lists its name",
@@ -122,25 +170,38 @@ impl Walker<'_> {
             (Shape::Pattern, Value::String(pattern)) => self.pattern(path, pattern),
             (Shape::Format, Value::String(format)) => self.format(path, format),
             (Shape::Text, Value::String(text)) => text::description(path, text, self.problems),
-            (Shape::Number, Value::Number(_))
-            | (Shape::Flag, Value::Bool(_))
-            | (Shape::List, Value::Array(_))
-            | (Shape::Anything, _) => {}
-            (Shape::PositiveNumber, Value::Number(number)) if number.as_f64().is_some_and(|n| n > 0.0) => {}
+            (Shape::Number, Value::Number(_)) | (Shape::Anything, _) => self.numbers(path, value),
+            (Shape::PositiveNumber, Value::Number(number)) if number.as_f64().is_some_and(|n| n > 0.0) => {
+                self.numbers(path, value);
+            }
+            (Shape::Flag, Value::Bool(_)) | (Shape::List, Value::Array(_)) => {}
             (Shape::Count, Value::Number(number)) if is_count(number) => {}
             _ => self.problems.add(path, format!("`{keyword}` must be {}", expected(shape))),
         }
     }
 
-    fn unknown(&mut self, path: &Path, keyword: &str, value: &Value) {
+    /// A number that JavaScript would read as another.
+    fn numbers(&mut self, path: &Path, value: &Value) {
+        match value {
+            Value::Number(number) => {
+                if let Some(read) = number::rounded(number) {
+                    let message = format!("JavaScript, which has doubles only, would read {number} as {read}");
+                    self.problems.add(path, format!("{message}; write that, or a number up to 2^53"));
+                }
+            }
+            Value::Array(list) => {
+                list.iter().enumerate().for_each(|(index, value)| self.numbers(&path.index(index), value));
+            }
+            Value::Object(map) => map.iter().for_each(|(name, value)| self.numbers(&path.key(name), value)),
+            _ => {}
+        }
+    }
+
+    fn unknown(&mut self, path: &Path, keyword: &str) {
         let message = if let Some(reason) = keywords::refusal(keyword) {
             format!("`{keyword}` {reason}")
         } else if keyword.starts_with("x-") {
-            // The runtime's validator takes an object at an unknown keyword for a schema.
-            if !value.is_object() {
-                return;
-            }
-            "an extension keyword may hold text, a number, a boolean or a list, no object".to_owned()
+            return;
         } else {
             let near = did_you_mean(keyword, KEYWORDS.iter().map(|(name, _)| *name));
             format!("{} is no keyword of JSON Schema 2020-12{near}", quote(keyword))
@@ -193,30 +254,47 @@ impl Walker<'_> {
         }
     }
 
-    fn dependent_names(&mut self, path: &Path, name: &str, names: &Value) {
-        if matches!(name, "id" | "$id" | "$ref" | "$anchor" | "$recursiveRef") {
-            self.problems.add(path, "the runtime's validator takes this name for a keyword; use `dependentSchemas`");
-        }
+    fn dependent_names(&mut self, path: &Path, names: &Value) {
         match names {
             Value::Array(list) if list.iter().all(Value::is_string) => self.distinct(path, list),
             _ => self.problems.add(path, "must be a list of property names"),
         }
     }
 
-    fn anchor(&mut self, schema: &Path, path: &Path, name: &str) {
+    fn reference(&mut self, schema: &Path, keyword: &'static str, text: &str) {
+        let reference = Reference { from: self.local(schema), keyword, text: text.to_owned() };
+        self.outline.references.push(reference);
+    }
+
+    fn anchor(&mut self, schema: &Path, path: &Path, name: &str, dynamic: bool) {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
         if !name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') || !name.chars().all(allowed) {
-            self.problems.add(path, "must be a letter or `_`, then letters, digits, `_`, `-` or `.`");
-        } else if self.outline.anchors.insert(name.to_owned(), self.local(schema)).is_some() {
+            return self.problems.add(path, "must be a letter or `_`, then letters, digits, `_`, `-` or `.`");
+        }
+        let anchor = Anchor { schema: self.local(schema), dynamic };
+        if self.outline.anchors.insert((self.resource.clone(), name.to_owned()), anchor).is_some() {
             self.problems.add(path, format!("{name:?} names a second schema; anchors must differ"));
         }
     }
 
-    fn identifier(&mut self, schema: &Path, path: &Path, id: &str) {
-        if !self.local(schema).is_empty() {
-            self.problems.add(path, "`$id` may stand only at the root of a schema; use `$anchor` or `$defs`");
-        } else if url::Url::parse(id).is_err() || id.contains('#') {
-            self.problems.add(path, "`$id` must be an absolute URI without a fragment; it may be left out");
+    /// Begins a resource. What is no text is reported with the other keywords.
+    fn identifier(&mut self, schema: &Path, id: &Value) {
+        let Some(id) = id.as_str() else { return };
+        let path = schema.key("$id");
+        let local = self.local(schema);
+        // The document's own has nothing to be relative to.
+        let absolute = if local.is_empty() { Url::parse(id).ok() } else { self.resource.join(id).ok() };
+        match absolute {
+            Some(absolute) if !id.contains('#') && !id.is_empty() => {
+                self.resource = absolute.clone();
+                if self.outline.resources.insert(absolute, local).is_some() {
+                    self.problems.add(&path, format!("{} is the `$id` of a second schema", quote(id)));
+                }
+            }
+            _ if local.is_empty() => {
+                self.problems.add(&path, "`$id` must be an absolute URI without a fragment; it may be left out");
+            }
+            _ => self.problems.add(&path, "`$id` must be a URI without a fragment; it may be left out"),
         }
     }
 
@@ -232,10 +310,11 @@ impl Walker<'_> {
         if pattern.len() > PATTERN_BYTES {
             return self.problems.add(path, format!("is longer than {PATTERN_BYTES} bytes"));
         }
-        let allocator = Allocator::default();
-        if let Err(error) = LiteralParser::new(&allocator, pattern, Some("u"), Options::default()).parse() {
+        if let Err(error) = parse_pattern(pattern) {
             let message = format!("{} is no regular expression as JavaScript's `u` mode wants it", quote(pattern));
-            self.problems.add(path, format!("{message}: {}", error.message));
+            self.problems.add(path, format!("{message}: {error}"));
+        } else if let Err(reason) = pattern::to_rust(pattern) {
+            self.problems.add(path, format!("{} {reason}", quote(pattern)));
         }
     }
 
@@ -281,7 +360,9 @@ fn expected(shape: Shape) -> &'static str {
         Shape::InPlace | Shape::Within => "a schema",
         Shape::Type | Shape::Anything => "another value",
         Shape::Reference
+        | Shape::DynamicReference
         | Shape::Anchor
+        | Shape::DynamicAnchor
         | Shape::Dialect
         | Shape::Identifier
         | Shape::Pattern
