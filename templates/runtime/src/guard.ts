@@ -9,13 +9,12 @@ export function createGuard(definition: Definition, env: Environment): Guard {
   const authenticate = definition.auth === "none" ? undefined : bearer(definition.auth.bearer.secret, env);
 
   return async (request) => {
-    const host = hostName(`http://${request.headers.get("host") ?? new URL(request.url).host}`);
+    // Only browsers send an Origin; a foreign one is a page that rebinds DNS or forges a request.
+    const origin = request.headers.get("origin");
+    const host = hosts === undefined && origin === null ? undefined : hostOf(request);
     if (hosts !== undefined && (host === undefined || !hosts.has(host))) {
       return refuse(403, `this server does not answer for the host ${JSON.stringify(host ?? "")}`);
     }
-
-    // Only browsers send an Origin; a foreign one is a page that rebinds DNS or forges a request.
-    const origin = request.headers.get("origin");
     if (origin !== null) {
       const originHost = hostName(origin);
       const known = originHost !== undefined && (hosts?.has(originHost) ?? originHost === host);
@@ -49,6 +48,10 @@ function bearer(secret: string, env: Environment): Guard {
 
 function digest(text: string): Promise<ArrayBuffer> {
   return crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
+}
+
+function hostOf(request: Request): string | undefined {
+  return hostName(`http://${request.headers.get("host") ?? new URL(request.url).host}`);
 }
 
 /** The host of a URL in lower case and without its port; `undefined` for what is no URL, such as the origin `null`. */

@@ -13,7 +13,7 @@ import type { Extension } from "./extension.ts";
 import { createGuard } from "./guard.ts";
 import { createStateCodec } from "./input.ts";
 import { holdsInfinity } from "./json.ts";
-import { serveLegacy } from "./legacy.ts";
+import { plainEra, serveLegacy } from "./legacy.ts";
 import { lockIntrinsics } from "./lockdown.ts";
 import { DefinitionServer } from "./server.ts";
 import { createSessionClass } from "./session.ts";
@@ -105,7 +105,8 @@ function createProtocol(host: Host, sessions: SessionRoute | undefined): Fetch {
     if (holdsInfinity(text, message)) {
       return jsonRpcError(400, -32700, "Parse error: a number in the request body is out of range");
     }
-    if (!(await isLegacyRequest(request, message))) return modern.fetch(request, { parsedBody: message });
+    const era = plainEra(request, message) ?? ((await isLegacyRequest(request, message)) ? "legacy" : "modern");
+    if (era === "modern") return modern.fetch(request, { parsedBody: message });
     const served = await sessions?.serve(request, message, text);
     return served ?? serveLegacy(new DefinitionServer(host, "legacy"), request, message);
   };
