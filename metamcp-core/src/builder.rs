@@ -1,5 +1,6 @@
 //! [`Builder`] turns a source tree into an [`Artifact`]; an [`Environment`] is a place where commands run.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,6 +105,15 @@ pub struct Command {
     pub working_directory: String,
     /// Limit on its run time.
     pub timeout: Duration,
+    /// Environment variables beside those of the environment itself.
+    pub variables: BTreeMap<String, String>,
+}
+
+impl Command {
+    /// A command line in the workspace folder, without further variables.
+    pub fn new(line: impl Into<String>, timeout: Duration) -> Self {
+        Self { line: line.into(), working_directory: String::new(), timeout, variables: BTreeMap::new() }
+    }
 }
 
 impl Command {

@@ -4,7 +4,9 @@
 //! plain modules, so building a server is copying.
 
 mod builder;
+mod imports;
 mod toolchain;
 
 pub use builder::BundleBuilder;
+pub use imports::package_imports;
 pub use toolchain::Toolchain;

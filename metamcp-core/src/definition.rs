@@ -52,7 +52,8 @@ pub struct ServerDefinition {
     /// Prompts, in the order in which they are listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prompts: Vec<PromptDefinition>,
-    /// npm packages and their versions. Any entry needs a builder with a container.
+    /// npm packages and their versions; a body imports one by `await import("name")`. Any entry needs a builder with
+    /// a container.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub dependencies: BTreeMap<String, String>,
     /// Plain values that bodies read as `env.NAME`.

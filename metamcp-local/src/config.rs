@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use metamcp_core::{Error, ErrorKind, Module, ModuleKind, Result};
 
+#[cfg(feature = "docker")]
+use crate::docker::DockerConfig;
+
 /// Configuration of the local target.
 #[derive(Debug, Clone)]
 pub struct LocalConfig {
@@ -29,6 +32,9 @@ pub struct LocalConfig {
     pub service_workers: BTreeMap<String, ServiceWorker>,
     /// Where the pinned JavaScript toolchain is kept; `None` for a folder of the user's cache.
     pub toolchain_dir: Option<PathBuf>,
+    /// How servers with npm dependencies are built, and environments made.
+    #[cfg(feature = "docker")]
+    pub docker: DockerConfig,
 }
 
 /// What stands between a server's process and the machine, beside workerd itself.
@@ -76,12 +82,14 @@ impl LocalConfig {
             outbound_overrides: BTreeMap::new(),
             service_workers: BTreeMap::new(),
             toolchain_dir: None,
+            #[cfg(feature = "docker")]
+            docker: DockerConfig::default(),
         }
     }
 
     /// The configuration of this process's environment: `METAMCP_DATA_DIR`, `METAMCP_LISTEN` (address and port),
     /// `METAMCP_IDLE_SECONDS`, `METAMCP_ISOLATION` (`auto`, `process`, `bubblewrap`, `docker`) and
-    /// `METAMCP_TOOLCHAIN_DIR`, each optional.
+    /// `METAMCP_TOOLCHAIN_DIR`, and `METAMCP_DOCKER_BASE_IMAGE` (an image with Node 22 and npm), each optional.
     pub fn from_env() -> Result<Self> {
         let mut config = Self::new(data_dir_from_env()?);
         if let Some(text) = variable("METAMCP_LISTEN")? {
@@ -97,6 +105,10 @@ impl LocalConfig {
             config.isolation = parse_isolation(&text)?;
         }
         config.toolchain_dir = env::var_os("METAMCP_TOOLCHAIN_DIR").map(PathBuf::from);
+        #[cfg(feature = "docker")]
+        if let Some(image) = variable("METAMCP_DOCKER_BASE_IMAGE")? {
+            config.docker.base_image = image;
+        }
         Ok(config)
     }
 
@@ -147,6 +159,14 @@ impl LocalConfig {
     #[must_use]
     pub fn with_service_worker(mut self, target: impl Into<String>, worker: ServiceWorker) -> Self {
         self.service_workers.insert(target.into(), worker);
+        self
+    }
+
+    /// Sets how servers with npm dependencies are built.
+    #[cfg(feature = "docker")]
+    #[must_use]
+    pub fn with_docker(mut self, docker: DockerConfig) -> Self {
+        self.docker = docker;
         self
     }
 

@@ -3,18 +3,27 @@
 //! [`open`] is the one call. [`WorkerdPublisher`] runs every server in a supervised workerd process of its own, behind
 //! one HTTP gateway at `http://127.0.0.1:PORT/<server-name>/mcp`.
 //!
-//! *Invariant:* only `config.rs` reads the environment, and only `workerd/process.rs` starts workerd.
+//! *Invariant:* only `config.rs` reads the environment, and only `workerd/process.rs` starts workerd, and
+//! only `docker/` talks to a Docker engine.
 
 mod config;
+#[cfg(feature = "docker")]
+mod docker;
 mod gateway;
 mod kv;
+#[cfg(feature = "docker")]
+mod local_builder;
 mod open;
 mod owner;
 mod sqlite;
 mod workerd;
 
 pub use config::{Isolation, LocalConfig, ServiceWorker};
+#[cfg(feature = "docker")]
+pub use docker::{ContainerLimits, DockerBuilder, DockerConfig, NpmAccess};
 pub use kv::SqliteKvCache;
+#[cfg(feature = "docker")]
+pub use local_builder::LocalBuilder;
 pub use open::{backends, open};
 pub use owner::{DataDirectory, control_socket};
 pub use sqlite::{SqliteExecutor, SqliteRegistry};

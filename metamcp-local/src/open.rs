@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use metamcp_core::bundle::{BundleBuilder, Toolchain};
-use metamcp_core::{Backends, MetaMcp, Result};
+use metamcp_core::{Backends, Builder, MetaMcp, Result};
 
 use crate::config::LocalConfig;
 use crate::kv::SqliteKvCache;
+#[cfg(feature = "docker")]
+use crate::local_builder::LocalBuilder;
 use crate::owner::DataDirectory;
 use crate::sqlite::{SqliteExecutor, SqliteRegistry};
 use crate::workerd::{WorkerdConfig, WorkerdPublisher};
@@ -37,11 +39,17 @@ pub async fn backends(config: LocalConfig) -> Result<Backends> {
     // This process owns the directory, so whoever held a lease in it is gone.
     registry.expire_leases().await?;
     let workerd = toolchain.workerd();
+    let builder = builder(&config, &directory, BundleBuilder::new(toolchain));
     let publisher = WorkerdPublisher::open(WorkerdConfig { workerd, directory, local: config }).await?;
-    Ok(Backends {
-        registry: Arc::new(registry),
-        cache: Arc::new(cache),
-        builder: Arc::new(BundleBuilder::new(toolchain)),
-        publisher,
-    })
+    Ok(Backends { registry: Arc::new(registry), cache: Arc::new(cache), builder, publisher })
+}
+
+#[cfg(feature = "docker")]
+fn builder(config: &LocalConfig, directory: &DataDirectory, bundle: BundleBuilder) -> Arc<dyn Builder> {
+    LocalBuilder::new(bundle, directory.path().join("docker"), config.docker.clone())
+}
+
+#[cfg(not(feature = "docker"))]
+fn builder(_config: &LocalConfig, _directory: &DataDirectory, bundle: BundleBuilder) -> Arc<dyn Builder> {
+    Arc::new(bundle)
 }

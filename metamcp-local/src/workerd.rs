@@ -6,7 +6,7 @@ mod call;
 mod capnp;
 mod config;
 mod egress;
-mod files;
+pub(crate) mod files;
 mod health;
 mod interruption;
 mod launch;

@@ -46,6 +46,22 @@ impl BundleBuilder {
         Self { toolchain, runtimes: Mutex::default() }
     }
 
+    /// A server's artifact without the npm packages that its bodies import: for a builder that adds them.
+    pub async fn own_modules(&self, source: &SourceTree, settings: &WorkerSettings) -> Result<Artifact> {
+        let mut modules = BTreeMap::new();
+        modules.insert(MAIN_MODULE.to_owned(), module(ModuleKind::EsModule, self.runtime(source).await?));
+        for (path, content) in source.iter() {
+            let kind = match path {
+                DEFINITION_PATH => ModuleKind::Json,
+                BODIES_PATH => ModuleKind::EsModule,
+                _ if path.starts_with(BODIES_FOLDER) => ModuleKind::EsModule,
+                _ => continue,
+            };
+            modules.insert(path["src/".len()..].to_owned(), module(kind, content.clone()));
+        }
+        Ok(Artifact { modules, main_module: MAIN_MODULE.to_owned(), settings: settings.clone() })
+    }
+
     async fn runtime(&self, source: &SourceTree) -> Result<Bytes> {
         let files: Vec<_> = source.iter().filter(|(path, _)| is_runtime(path)).collect();
         let parts = files.iter().flat_map(|(path, content)| [path.as_bytes(), content.as_ref()]);
@@ -118,18 +134,7 @@ impl Builder for BundleBuilder {
             return Err(Error::new(ErrorKind::Unsupported, message)
                 .with_help("remove `dependencies`, or use a container builder"));
         }
-        let mut modules = BTreeMap::new();
-        modules.insert(MAIN_MODULE.to_owned(), module(ModuleKind::EsModule, self.runtime(source).await?));
-        for (path, content) in source.iter() {
-            let kind = match path {
-                DEFINITION_PATH => ModuleKind::Json,
-                BODIES_PATH => ModuleKind::EsModule,
-                _ if path.starts_with(BODIES_FOLDER) => ModuleKind::EsModule,
-                _ => continue,
-            };
-            modules.insert(path["src/".len()..].to_owned(), module(kind, content.clone()));
-        }
-        Ok(Artifact { modules, main_module: MAIN_MODULE.to_owned(), settings: settings.clone() })
+        self.own_modules(source, settings).await
     }
 
     /// `None`: copying costs less than reading a cache.

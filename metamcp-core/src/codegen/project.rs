@@ -69,9 +69,11 @@ pub(super) fn wrangler(definition: &ValidDefinition) -> Vec<u8> {
         lines.push(entry("compatibility_flags", &settings.compatibility_flags));
     }
     // Bodies are uploaded as the files they are, so that errors name their lines. Without `**/` wrangler would bundle
-    // them too.
-    lines.push(entry("find_additional_modules", &true));
-    lines.push(entry("rules", &json!([{ "type": "ESModule", "globs": ["**/bodies/*.js"] }])));
+    // them too, which it has to where they import npm packages.
+    if settings.dependencies.is_empty() {
+        lines.push(entry("find_additional_modules", &true));
+        lines.push(entry("rules", &json!([{ "type": "ESModule", "globs": ["**/bodies/*.js"] }])));
+    }
     if !settings.vars.is_empty() {
         lines.push(entry("vars", &settings.vars));
     }

@@ -111,11 +111,7 @@ pub async fn environments_are_made_or_unsupported(
     }
     let environment = made.unwrap();
     environment.write_file("notes/a.txt", "hello".into()).await.unwrap();
-    let command = Command {
-        line: "cat notes/a.txt".to_owned(),
-        working_directory: String::new(),
-        timeout: Duration::from_secs(30),
-    };
+    let command = Command::new("cat notes/a.txt", Duration::from_secs(30));
     let output = environment.exec(&command).await.unwrap();
     assert_eq!((output.stdout.as_str(), output.success()), ("hello", true));
     let id = environment.info().await.unwrap().container_id;

@@ -23,7 +23,7 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T>
 }
 
 /// A file's bytes; `None` if there is none.
-pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -46,7 +46,7 @@ pub(super) fn write(path: &Path, content: &[u8]) -> Result<()> {
 }
 
 /// [`write`] unless the file has this content already.
-pub(super) fn write_if_different(path: &Path, content: &[u8]) -> Result<()> {
+pub(crate) fn write_if_different(path: &Path, content: &[u8]) -> Result<()> {
     if read(path)?.is_some_and(|there| there == content) { Ok(()) } else { write(path, content) }
 }
 

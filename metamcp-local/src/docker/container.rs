@@ -1,0 +1,229 @@
+//! One isolated container.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits};
+use bollard::query_parameters::{CreateContainerOptions, InspectContainerOptions, RemoveContainerOptions};
+use metamcp_core::{ErrorKind, Result};
+use uuid::Uuid;
+
+use super::config::{ContainerLimits, NpmAccess};
+use super::engine::Engine;
+
+/// User of everything that runs in a container but its first process.
+pub(super) const USER: &str = "1000:1000";
+/// User of the first process, so that a command cannot end it.
+const INIT_USER: &str = "1001:1001";
+/// The workspace folder.
+pub(super) const WORKSPACE: &str = "/app";
+/// npm's cache, shared by builds: foreign code never runs where it is mounted.
+const CACHE_VOLUME: &str = "metamcp-npm-cache";
+
+/// What a container is made of.
+#[derive(Debug)]
+pub(super) struct ContainerPlan {
+    pub(super) image: String,
+    pub(super) labels: HashMap<String, String>,
+    pub(super) limits: ContainerLimits,
+    pub(super) access: NpmAccess,
+    /// Folder with the proxy's socket.
+    pub(super) mount: String,
+    pub(super) has_certificates: bool,
+    pub(super) registry: String,
+    pub(super) cache: NpmCache,
+}
+
+/// Whether npm's cache volume is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NpmCache {
+    /// It is.
+    Shared,
+    /// npm caches in the container's own memory.
+    Own,
+}
+
+/// A running container. Dropping it removes it, if a runtime is there; the next start's reaper does otherwise.
+#[derive(Debug)]
+pub(super) struct Container {
+    engine: Engine,
+    name: String,
+    id: String,
+    pids: i64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Present,
+    Removed,
+}
+
+impl Container {
+    /// Makes and starts one. If this future is dropped, nothing stays.
+    pub(super) async fn start(engine: &Engine, plan: ContainerPlan) -> Result<Self> {
+        let name = format!("metamcp-{}", &Uuid::new_v4().simple().to_string()[..12]);
+        // From here on the guard removes what there may be.
+        let mut container = Self {
+            engine: engine.clone(),
+            name: name.clone(),
+            id: String::new(),
+            pids: i64::try_from(plan.limits.pids).unwrap_or(i64::MAX),
+            state: Mutex::new(State::Present),
+        };
+        let options = CreateContainerOptions { name: Some(name.clone()), ..CreateContainerOptions::default() };
+        let created = engine.docker().create_container(Some(options), plan.body());
+        container.id = engine.call("make a container", created).await?.id;
+        engine.call("start a container", engine.docker().start_container(&name, None)).await?;
+        Ok(container)
+    }
+
+    /// The engine's id for it.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// How many processes it may have.
+    pub(super) fn pids(&self) -> i64 {
+        self.pids
+    }
+
+    /// The engine it is on.
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Whether its first process runs.
+    pub(super) async fn is_running(&self) -> Result<bool> {
+        let inspect = self.engine.docker().inspect_container(&self.name, None::<InspectContainerOptions>);
+        match self.engine.call("look at a container", inspect).await {
+            Ok(found) => Ok(found.state.and_then(|state| state.running).unwrap_or(false)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends everything in it and removes it with what it stored. Idempotent.
+    pub(super) async fn remove(&self) -> Result<()> {
+        if *self.state.lock().unwrap_or_else(PoisonError::into_inner) == State::Removed {
+            return Ok(());
+        }
+        remove(&self.engine, &self.name).await?;
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Removed;
+        Ok(())
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let present = *self.state.lock().unwrap_or_else(PoisonError::into_inner) == State::Present;
+        if present && let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (engine, name) = (self.engine.clone(), std::mem::take(&mut self.name));
+            runtime.spawn(async move {
+                if let Err(error) = remove(&engine, &name).await {
+                    tracing::warn!(%error, name, "a container could not be removed; the next start tries again");
+                }
+            });
+        }
+    }
+}
+
+/// Removes a container by name or id; an absent one is fine.
+pub(super) async fn remove(engine: &Engine, name: &str) -> Result<()> {
+    let options = RemoveContainerOptions { force: true, v: true, link: false };
+    match engine.call("remove a container", engine.docker().remove_container(name, Some(options))).await {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+impl ContainerPlan {
+    fn body(self) -> ContainerCreateBody {
+        let environment = self.environment();
+        let ContainerPlan { image, labels, limits, access, mount, cache, .. } = self;
+        let mut mounts = Vec::new();
+        if access == NpmAccess::Proxy {
+            mounts.push(bind(mount, "/run/metamcp"));
+        }
+        if cache == NpmCache::Shared {
+            mounts.push(volume(CACHE_VOLUME, "/cache"));
+        }
+        let megabytes = |mb: u64| i64::try_from(mb << 20).unwrap_or(i64::MAX);
+        let host_config = HostConfig {
+            memory: Some(megabytes(limits.memory_mb)),
+            memory_swap: Some(megabytes(limits.memory_mb)),
+            nano_cpus: Some(i64::try_from(limits.milli_cpus * 1_000_000).unwrap_or(i64::MAX)),
+            pids_limit: Some(i64::try_from(limits.pids).unwrap_or(i64::MAX)),
+            cap_drop: Some(vec!["ALL".to_owned()]),
+            security_opt: Some(vec!["no-new-privileges".to_owned()]),
+            readonly_rootfs: Some(true),
+            network_mode: Some(if access == NpmAccess::Network { "bridge" } else { "none" }.to_owned()),
+            ipc_mode: Some("none".to_owned()),
+            tmpfs: Some(HashMap::from([
+                (WORKSPACE.to_owned(), tmpfs(limits.workspace_mb)),
+                ("/tmp".to_owned(), tmpfs(limits.workspace_mb / 4)),
+            ])),
+            mounts: Some(mounts),
+            ulimits: Some(vec![ulimit("core", 0)]),
+            log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
+            ..HostConfig::default()
+        };
+        ContainerCreateBody {
+            image: Some(image),
+            labels: Some(labels),
+            user: Some(INIT_USER.to_owned()),
+            working_dir: Some(WORKSPACE.to_owned()),
+            env: Some(environment),
+            host_config: Some(host_config),
+            ..ContainerCreateBody::default()
+        }
+    }
+
+    /// What every process in it sees beside the image's own variables: nothing of the host's.
+    fn environment(&self) -> Vec<String> {
+        let cache = if self.cache == NpmCache::Shared { "/cache" } else { "/tmp/npm" };
+        let mut variables = vec![
+            "HOME=/tmp".to_owned(),
+            "CI=true".to_owned(),
+            format!("npm_config_registry={}", self.registry),
+            format!("npm_config_cache={cache}"),
+            "npm_config_ignore_scripts=true".to_owned(),
+            "npm_config_omit_lockfile_registry_resolved=true".to_owned(),
+        ];
+        if self.access == NpmAccess::Proxy {
+            variables.push("npm_config_https_proxy=http://127.0.0.1:4873".to_owned());
+            if self.has_certificates {
+                variables.push("npm_config_cafile=/run/metamcp/ca.pem".to_owned());
+            }
+        }
+        variables
+    }
+}
+
+fn tmpfs(mb: u64) -> String {
+    format!("rw,exec,nosuid,nodev,size={mb}m,mode=0700,uid=1000,gid=1000")
+}
+
+fn bind(source: String, target: &str) -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: Some(source),
+        target: Some(target.to_owned()),
+        read_only: Some(true),
+        ..Mount::default()
+    }
+}
+
+fn volume(name: &str, target: &str) -> Mount {
+    Mount {
+        typ: Some(MountType::VOLUME),
+        source: Some(name.to_owned()),
+        target: Some(target.to_owned()),
+        ..Mount::default()
+    }
+}
+
+fn ulimit(name: &str, value: i64) -> ResourcesUlimits {
+    ResourcesUlimits { name: Some(name.to_owned()), soft: Some(value), hard: Some(value) }
+}
