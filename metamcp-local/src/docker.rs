@@ -86,7 +86,7 @@ impl DockerBuilder {
     /// `folder` holds lock files and bundled packages, and has one owner at a time: [`ErrorKind::Conflict`] if
     /// another program has it. [`ErrorKind::ConfigInvalid`] says what is missing if there is no engine.
     pub async fn open(folder: &Path, config: DockerConfig, bundle: Arc<BundleBuilder>) -> Result<Self> {
-        let engine = Engine::connect().await?;
+        let engine = Engine::connect(config.host.as_deref()).await?;
         let registry = NpmRegistry::of_this_user().await?;
         make_private_folder(folder)?;
         let folder = folder.canonicalize().map_err(|error| crate::workerd::storage_error("open", folder, error))?;

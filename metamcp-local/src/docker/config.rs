@@ -6,6 +6,8 @@ use std::time::Duration;
 /// Configuration of the Docker builder.
 #[derive(Debug, Clone)]
 pub struct DockerConfig {
+    /// The engine, such as `unix:///run/user/1000/docker.sock`; `None` for that of `DOCKER_HOST`, or the system's own.
+    pub host: Option<String>,
     /// Image with Node 22 and npm that the builder's own images are made from.
     pub base_image: String,
     /// What one container may use.
@@ -65,6 +67,7 @@ pub enum NpmAccess {
 impl Default for DockerConfig {
     fn default() -> Self {
         Self {
+            host: None,
             base_image: "node:22-alpine".to_owned(),
             limits: ContainerLimits::default(),
             max_in_use: 3,
@@ -79,6 +82,13 @@ impl Default for DockerConfig {
 }
 
 impl DockerConfig {
+    /// Sets the engine.
+    #[must_use]
+    pub fn with_host(mut self, host: impl Into<String>) -> Self {
+        self.host = Some(host.into());
+        self
+    }
+
     /// Sets the image that the builder's own images are made from.
     #[must_use]
     pub fn with_base_image(mut self, image: impl Into<String>) -> Self {

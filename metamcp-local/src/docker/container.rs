@@ -129,11 +129,11 @@ impl Drop for Container {
     }
 }
 
-/// Removes a container by name or id; an absent one is fine.
+/// Removes a container by name or id; one that is absent or being removed is fine.
 pub(super) async fn remove(engine: &Engine, name: &str) -> Result<()> {
     let options = RemoveContainerOptions { force: true, v: true, link: false };
     match engine.call("remove a container", engine.docker().remove_container(name, Some(options))).await {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Conflict) => Err(error),
         _ => Ok(()),
     }
 }

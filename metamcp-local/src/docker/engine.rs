@@ -17,9 +17,13 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 pub(super) struct Engine(Docker);
 
 impl Engine {
-    /// Connects to the engine of `DOCKER_HOST`, or to the system's own.
-    pub(super) async fn connect() -> Result<Self> {
-        let docker = Docker::connect_with_defaults().map_err(unreachable)?;
+    /// Connects to an engine, to that of `DOCKER_HOST`, or to the system's own.
+    pub(super) async fn connect(host: Option<&str>) -> Result<Self> {
+        let connected = match host {
+            Some(host) => Docker::connect_with_host(host),
+            None => Docker::connect_with_defaults(),
+        };
+        let docker = connected.map_err(unreachable)?;
         let negotiated = timeout(CONNECT_LIMIT, docker.negotiate_version());
         let docker = negotiated.await.map_err(|_| no_engine("it does not answer"))?.map_err(unreachable)?;
         tracing::debug!(version = %docker.client_version(), default = %API_DEFAULT_VERSION, "connected to Docker");
@@ -47,6 +51,7 @@ impl Engine {
 pub(super) fn engine_error(what: &str, error: EngineError) -> Error {
     let kind = match &error {
         EngineError::DockerResponseServerError { status_code: 404, .. } => ErrorKind::NotFound,
+        EngineError::DockerResponseServerError { status_code: 409, .. } => ErrorKind::Conflict,
         EngineError::DockerResponseServerError { status_code: 400, .. } => ErrorKind::ConfigInvalid,
         EngineError::DockerResponseServerError { status_code: 401 | 403, .. } => ErrorKind::PermissionDenied,
         EngineError::RequestTimeoutError => ErrorKind::TimedOut,
