@@ -116,13 +116,6 @@ impl Command {
     }
 }
 
-impl Command {
-    /// A command line in the workspace folder.
-    pub fn new(line: impl Into<String>, timeout: Duration) -> Self {
-        Self { line: line.into(), working_directory: String::new(), timeout }
-    }
-}
-
 /// What a finished command left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandOutput {
