@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use metamcp_core::{Error, ErrorKind, Result};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::multipart::{Form, Part};
 use reqwest::{Method, Response};
 use secrecy::ExposeSecret;
 use serde::Serialize;
@@ -19,7 +20,7 @@ use serde::de::DeserializeOwned;
 
 use crate::config::CloudflareConfig;
 pub(crate) use envelope::Answer;
-use envelope::Form;
+use envelope::Form as AnswerForm;
 pub(crate) use named::Collection;
 use retry::{Failure, Retry};
 
@@ -45,7 +46,6 @@ pub(crate) enum Repeat {
     /// Reading, or writing the same again.
     Safe,
     /// Each call makes something new.
-    #[cfg_attr(not(test), expect(dead_code, reason = "uploading a version will need it"))]
     Unsafe,
 }
 
@@ -56,8 +56,24 @@ pub(crate) struct Call {
     /// Below the account, percent-encoded.
     path: String,
     query: Vec<(&'static str, String)>,
-    body: Option<(HeaderValue, Bytes)>,
+    body: Option<Body>,
     repeat: Repeat,
+}
+
+/// What a call sends.
+#[derive(Debug)]
+enum Body {
+    Bytes(HeaderValue, Bytes),
+    Form(Vec<FormPart>),
+}
+
+/// A part of a multipart form.
+#[derive(Debug, Clone)]
+pub(crate) struct FormPart {
+    pub(crate) name: String,
+    /// Name and content type, for a part that is a file.
+    pub(crate) file: Option<(String, &'static str)>,
+    pub(crate) content: Bytes,
 }
 
 impl Call {
@@ -86,7 +102,13 @@ impl Call {
 
     /// Sends bytes.
     pub(crate) fn with_bytes(mut self, content_type: HeaderValue, bytes: Bytes) -> Self {
-        self.body = Some((content_type, bytes));
+        self.body = Some(Body::Bytes(content_type, bytes));
+        self
+    }
+
+    /// Sends a multipart form.
+    pub(crate) fn with_form(mut self, parts: Vec<FormPart>) -> Self {
+        self.body = Some(Body::Form(parts));
         self
     }
 }
@@ -120,12 +142,12 @@ impl Client {
 
     /// Makes a call that is answered by an envelope, and returns what is in it.
     pub(crate) async fn call<T: DeserializeOwned>(&self, call: &Call) -> Result<Answer<T>> {
-        envelope::read(&self.repeat(call, Form::Envelope).await?)
+        envelope::read(&self.repeat(call, AnswerForm::Envelope).await?)
     }
 
     /// Makes a call that is answered by bytes; `None` for what does not exist.
     pub(crate) async fn read(&self, call: &Call) -> Result<Option<Bytes>> {
-        match self.repeat(call, Form::Bytes).await {
+        match self.repeat(call, AnswerForm::Bytes).await {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -134,10 +156,10 @@ impl Client {
 
     /// Makes a call for its effect.
     pub(crate) async fn execute(&self, call: &Call) -> Result<()> {
-        self.repeat(call, Form::Envelope).await.map(drop)
+        self.repeat(call, AnswerForm::Envelope).await.map(drop)
     }
 
-    async fn repeat(&self, call: &Call, form: Form) -> Result<Bytes> {
+    async fn repeat(&self, call: &Call, form: AnswerForm) -> Result<Bytes> {
         let mut retry = Retry::new(self.config.retry());
         loop {
             let failure = match self.attempt(call, form).await {
@@ -154,15 +176,17 @@ impl Client {
         }
     }
 
-    async fn attempt(&self, call: &Call, form: Form) -> Result<Bytes, Failure> {
+    async fn attempt(&self, call: &Call, form: AnswerForm) -> Result<Bytes, Failure> {
         let url = format!("{}accounts/{}/{}", self.config.base_url(), self.config.account_id(), call.path);
         let mut request = self.http.request(call.method.clone(), url).header(AUTHORIZATION, &self.authorization);
         if !call.query.is_empty() {
             request = request.query(&call.query);
         }
-        if let Some((content_type, bytes)) = &call.body {
-            request = request.header(CONTENT_TYPE, content_type).body(bytes.clone());
-        }
+        request = match &call.body {
+            None => request,
+            Some(Body::Bytes(content_type, bytes)) => request.header(CONTENT_TYPE, content_type).body(bytes.clone()),
+            Some(Body::Form(parts)) => request.multipart(multipart(parts).map_err(Failure::from_transport)?),
+        };
         let response = request.send().await.map_err(Failure::from_transport)?;
         let (status, retry_after) = (response.status(), retry_after(&response));
         let (ray, challenged) = (header(&response, "cf-ray"), header(&response, "cf-mitigated").is_some());
@@ -179,6 +203,18 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("config", &self.config).finish_non_exhaustive()
     }
+}
+
+fn multipart(parts: &[FormPart]) -> reqwest::Result<Form> {
+    parts.iter().try_fold(Form::new(), |form, part| {
+        // With its length, so that the form has one too.
+        let length = part.content.len() as u64;
+        let mut content = Part::stream_with_length(part.content.clone(), length);
+        if let Some((name, content_type)) = &part.file {
+            content = content.file_name(name.clone()).mime_str(content_type)?;
+        }
+        Ok(form.part(part.name.clone(), content))
+    })
 }
 
 fn header(response: &Response, name: &str) -> Option<String> {

@@ -19,6 +19,7 @@ pub struct CloudflareConfig {
     account_id: String,
     api_token: SecretString,
     base_url: Url,
+    workers_dev_url: Option<Url>,
     retry: RetryPolicy,
 }
 
@@ -52,7 +53,7 @@ impl CloudflareConfig {
         }
         let base_url = Url::parse(DEFAULT_BASE_URL).map_err(|error| invalid(error.to_string()))?;
         if problems.is_empty() {
-            Ok(Self { account_id, api_token, base_url, retry: RetryPolicy::default() })
+            Ok(Self { account_id, api_token, base_url, workers_dev_url: None, retry: RetryPolicy::default() })
         } else {
             Err(invalid(problems.join("; ")))
         }
@@ -79,15 +80,14 @@ impl CloudflareConfig {
 
     /// Another base URL: an emulator of the API. Plain `http` is accepted for loopback addresses only.
     pub fn with_base_url(mut self, url: &str) -> Result<Self> {
-        let mut parsed = Url::parse(url).map_err(|error| invalid(format!("base URL {url:?}: {error}")))?;
-        let loopback = matches!(parsed.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
-        if parsed.scheme() != "https" && !(parsed.scheme() == "http" && loopback) {
-            return Err(invalid(format!("base URL {url:?} would send the token unencrypted")));
-        }
-        if !parsed.path().ends_with('/') {
-            parsed.set_path(&format!("{}/", parsed.path()));
-        }
-        self.base_url = parsed;
+        self.base_url = folder_url(url)?;
+        Ok(self)
+    }
+
+    /// Reaches the host names below `workers.dev` elsewhere, each as the first part of a path below this URL: where an
+    /// emulator of the API serves what was uploaded.
+    pub fn with_workers_dev_url(mut self, url: &str) -> Result<Self> {
+        self.workers_dev_url = Some(folder_url(url)?);
         Ok(self)
     }
 
@@ -113,6 +113,11 @@ impl CloudflareConfig {
         self.retry
     }
 
+    /// Where the host names below `workers.dev` are reached, if not at these.
+    pub fn workers_dev_url(&self) -> Option<&Url> {
+        self.workers_dev_url.as_ref()
+    }
+
     /// The API's base URL, ending with `/`.
     pub fn base_url(&self) -> &Url {
         &self.base_url
@@ -126,6 +131,19 @@ impl fmt::Debug for CloudflareConfig {
             .field("base_url", &self.base_url.as_str())
             .finish_non_exhaustive()
     }
+}
+
+/// A URL to put paths behind.
+fn folder_url(url: &str) -> Result<Url> {
+    let mut parsed = Url::parse(url).map_err(|error| invalid(format!("base URL {url:?}: {error}")))?;
+    let loopback = matches!(parsed.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
+    if parsed.scheme() != "https" && !(parsed.scheme() == "http" && loopback) {
+        return Err(invalid(format!("base URL {url:?} would send credentials unencrypted")));
+    }
+    if !parsed.path().ends_with('/') {
+        parsed.set_path(&format!("{}/", parsed.path()));
+    }
+    Ok(parsed)
 }
 
 fn invalid(message: String) -> Error {

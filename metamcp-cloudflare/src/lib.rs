@@ -5,9 +5,11 @@ mod config;
 mod d1;
 mod error;
 mod kv;
+mod workers;
 
 pub use client::Client;
 pub use config::{CloudflareConfig, RetryPolicy};
 pub use d1::{D1Executor, D1Registry};
 pub use error::{ApiError, error_from_response};
 pub use kv::WorkersKvCache;
+pub use workers::WorkerPublisher;

@@ -179,8 +179,8 @@ impl LocalConfig {
 }
 
 impl LocalConfig {
-    /// Where the toolchain is kept: as configured, or below the user's cache folder.
-    pub(crate) fn toolchain_folder(&self) -> Result<PathBuf> {
+    /// Where the JavaScript toolchain is kept: as configured, or below the user's cache folder.
+    pub fn toolchain_folder(&self) -> Result<PathBuf> {
         if let Some(folder) = &self.toolchain_dir {
             return Ok(folder.clone());
         }

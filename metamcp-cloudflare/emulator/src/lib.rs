@@ -1,6 +1,7 @@
 //! Cloudflare's REST API as far as Meta-MCP uses it, on a port of this machine, for tests without an account.
 //!
-//! D1 is SQLite with D1's rules, Workers KV has its limits and on request its staleness. Faults can be asked for:
+//! D1 is SQLite with D1's rules, Workers KV has its limits and on request its staleness, uploaded scripts run in
+//! workerd (with texts, JSON, secrets and Durable Objects, whose state a new version does not find). Faults can be asked for:
 //! latency, refusals, dropped and truncated answers. Cloudflare's own client, wrangler, works against it with
 //! `CLOUDFLARE_API_BASE_URL`; what only a real account can show is not claimed here.
 
@@ -9,8 +10,10 @@ mod answer;
 mod d1;
 mod faults;
 mod kv;
+mod scripts;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +34,8 @@ pub struct Options {
     pub token: Option<String>,
     /// How long Workers KV may go on answering what was there before a write.
     pub kv_staleness: Duration,
+    /// Where the JavaScript toolchain with workerd is kept; by default below the user's cache folder.
+    pub toolchain_dir: Option<PathBuf>,
 }
 
 /// Everything an emulated account holds.
@@ -40,6 +45,8 @@ pub(crate) struct State {
     pub(crate) token: Option<String>,
     pub(crate) databases: d1::Databases,
     pub(crate) namespaces: kv::Namespaces,
+    pub(crate) scripts: scripts::Scripts,
+    pub(crate) toolchain_dir: Option<PathBuf>,
     pub(crate) faults: Faults,
 }
 
@@ -62,6 +69,8 @@ impl Emulator {
             token: options.token,
             databases: d1::Databases::default(),
             namespaces: kv::Namespaces::new(options.kv_staleness),
+            scripts: scripts::Scripts::default(),
+            toolchain_dir: options.toolchain_dir,
             faults: Faults::default(),
         });
         let router = router(Arc::clone(&state));
@@ -78,6 +87,11 @@ impl Emulator {
         format!("http://{}/client/v4", self.state.address)
     }
 
+    /// Where the host names below `workers.dev` answer: the host name comes first in the path.
+    pub fn workers_dev_url(&self) -> String {
+        format!("http://{}/workers.dev/", self.state.address)
+    }
+
     /// Faults to come, and the requests that were seen.
     pub fn faults(&self) -> &Faults {
         &self.state.faults
@@ -91,7 +105,7 @@ impl Drop for Emulator {
 }
 
 fn router(state: Arc<State>) -> Router {
-    let account = Router::new().merge(d1::routes()).merge(kv::routes());
+    let account = Router::new().merge(d1::routes()).merge(kv::routes()).merge(scripts::routes());
     let api = Router::new()
         .merge(account::routes())
         .nest("/accounts/{account}", account)
@@ -103,6 +117,7 @@ fn router(state: Arc<State>) -> Router {
         .merge(d1::transfer_routes())
         .merge(faults::routes())
         .fallback(answer::unknown_route)
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), scripts::serve_by_host))
         .layer(DefaultBodyLimit::max(REQUEST_BYTES))
         .with_state(state)
 }

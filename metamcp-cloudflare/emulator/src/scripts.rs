@@ -1,0 +1,158 @@
+//! Workers scripts: uploads, versions, deployments, subdomains and secrets. Every upload really runs in workerd.
+
+mod deployments;
+mod front;
+mod listing;
+mod run;
+mod secrets;
+mod settings;
+mod subdomain;
+mod upload;
+mod versions;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+use crate::State;
+use crate::answer::Refusal;
+
+pub(crate) use front::serve_by_host;
+
+/// The account's name below `workers.dev`.
+const SUBDOMAIN: &str = "emulator";
+
+/// The scripts of an account.
+#[derive(Debug, Default)]
+pub(crate) struct Scripts {
+    by_name: Mutex<BTreeMap<String, Script>>,
+    runner: run::Runner,
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    tags: Vec<String>,
+    observability: Value,
+    subdomain: subdomain::Exposure,
+    schedules: Vec<Value>,
+    migration_tag: Option<String>,
+    /// Its Durable Object classes, each with the id of its namespace.
+    classes: BTreeMap<String, String>,
+    /// Oldest first.
+    versions: Vec<Version>,
+    /// Oldest first; the last one is live.
+    deployments: Vec<Deployment>,
+}
+
+#[derive(Debug, Clone)]
+struct Version {
+    id: Uuid,
+    number: usize,
+    created_on: String,
+    source: &'static str,
+    annotations: Map<String, Value>,
+    bindings: Vec<Value>,
+    compatibility: Value,
+    migration_tag: Option<String>,
+    etag: String,
+    /// What was uploaded, for a version that differs in a secret only.
+    code: Arc<run::Code>,
+    /// Where it answers.
+    socket: PathBuf,
+}
+
+#[derive(Debug, Clone)]
+struct Deployment {
+    id: Uuid,
+    created_on: String,
+    versions: Vec<(Uuid, f64)>,
+    annotations: Map<String, Value>,
+}
+
+impl Scripts {
+    fn with<T>(&self, work: impl FnOnce(&mut BTreeMap<String, Script>) -> T) -> T {
+        work(&mut self.by_name.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn inside<T>(&self, name: &str, work: impl FnOnce(&mut Script) -> Result<T, Refusal>) -> Result<T, Refusal> {
+        self.with(|scripts| work(scripts.get_mut(name).ok_or_else(script_not_found)?))
+    }
+}
+
+impl Script {
+    fn version(&self, id: Uuid) -> Result<&Version, Refusal> {
+        self.versions
+            .iter()
+            .find(|version| version.id == id)
+            .ok_or_else(|| Refusal::new(404, 10_071, "workers.api.error.version_not_found"))
+    }
+
+    /// The version that all or most of the traffic goes to.
+    fn live(&self) -> Option<&Version> {
+        let (id, _) = self.deployments.last()?.versions.first()?;
+        self.version(*id).ok()
+    }
+
+    fn latest(&self) -> Option<&Version> {
+        self.versions.last()
+    }
+
+    /// Makes a version live.
+    fn deploy(&mut self, versions: Vec<(Uuid, f64)>, annotations: Map<String, Value>) -> Deployment {
+        let deployment = Deployment { id: Uuid::new_v4(), created_on: now(), versions, annotations };
+        self.deployments.push(deployment.clone());
+        deployment
+    }
+}
+
+impl Version {
+    fn has_durable_objects(&self) -> bool {
+        self.bindings.iter().any(|binding| binding["type"] == "durable_object_namespace")
+    }
+
+    /// The secrets, by name.
+    fn secrets(&self) -> BTreeSet<(&str, &str)> {
+        let secrets = self.bindings.iter().filter(|binding| binding["type"] == "secret_text");
+        secrets.filter_map(|binding| Some((binding["name"].as_str()?, binding["text"].as_str()?))).collect()
+    }
+}
+
+pub(crate) fn routes() -> Router<Arc<State>> {
+    Router::new()
+        .merge(listing::routes())
+        .merge(upload::routes())
+        .merge(versions::routes())
+        .merge(deployments::routes())
+        .merge(secrets::routes())
+        .merge(settings::routes())
+        .merge(subdomain::routes())
+}
+
+fn script_not_found() -> Refusal {
+    Refusal::new(404, 10_007, "This Worker does not exist on your account.")
+}
+
+fn now() -> String {
+    OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()
+}
+
+/// A binding as it may be shown: without a secret's value.
+fn shown(binding: &Value, classes: &BTreeMap<String, String>) -> Value {
+    let mut binding = binding.clone();
+    let class = binding["class_name"].as_str().and_then(|class| classes.get(class));
+    if let Some(fields) = binding.as_object_mut() {
+        if fields.get("type") == Some(&json!("secret_text")) {
+            fields.remove("text");
+        }
+        if let Some(namespace) = class {
+            fields.insert("namespace_id".to_owned(), json!(namespace));
+        }
+    }
+    binding
+}

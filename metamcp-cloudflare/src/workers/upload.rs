@@ -1,0 +1,221 @@
+//! What an upload says: the multipart form's `metadata` as typed data, and the modules.
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use metamcp_core::{Artifact, Binding, BindingKind, EnvName, Error, ErrorKind, Module, ModuleKind, Result, VersionId};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::client::FormPart;
+
+/// Binding of the key that signs what a server hands its clients to bring back.
+pub(super) const STATE_KEY: &str = "METAMCP_STATE_KEY";
+/// Annotation that names the version of ours an upload belongs to.
+pub(super) const VERSION_ANNOTATION: &str = "workers/tag";
+/// What the annotation says of the placeholder.
+pub(super) const PLACEHOLDER_VERSION: &str = "metamcp-placeholder";
+/// Annotation that counts the changes of secrets before an upload.
+pub(super) const SECRETS_ANNOTATION: &str = "workers/message";
+
+/// Answers until a version is live, so that versions can be uploaded without being deployed.
+const PLACEHOLDER: &str = "export default { fetch: (request) => new URL(request.url).pathname === \"/health\" \
+     ? new Response(\"ok\") : new Response(\"no version of this server is live\", { status: 503 }) };\n";
+
+/// One upload of a version.
+#[derive(Debug)]
+pub(super) struct Upload {
+    metadata: Metadata,
+    modules: Vec<(String, Module)>,
+}
+
+#[derive(Debug, Serialize)]
+struct Metadata {
+    main_module: String,
+    compatibility_date: String,
+    compatibility_flags: Vec<String>,
+    bindings: Vec<Value>,
+    /// Secrets that are not sent again are dropped, unless their kind is named here.
+    keep_bindings: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    migrations: Option<Migrations>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
+    annotations: Value,
+    observability: Value,
+}
+
+/// New Durable Object classes.
+#[derive(Debug, Serialize)]
+pub(super) struct Migrations {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    old_tag: Option<String>,
+    new_tag: String,
+    steps: Vec<Value>,
+}
+
+impl Migrations {
+    /// The step from a script's present tag to one with these classes. wrangler's first tag is `v1`, and so is ours.
+    pub(super) fn adding(classes: &BTreeSet<&str>, old_tag: Option<String>) -> Self {
+        let number = |tag: &str| tag.strip_prefix('v').and_then(|number| number.parse::<u32>().ok());
+        let next = old_tag.as_deref().map_or(1, |tag| number(tag).unwrap_or(1) + 1);
+        Self { old_tag, new_tag: format!("v{next}"), steps: vec![json!({ "new_sqlite_classes": classes })] }
+    }
+}
+
+impl Upload {
+    /// A version with its present bindings; secrets stay as they are in the newest upload.
+    pub(super) fn of(artifact: &Artifact, version: &VersionId, secrets_changes: u64) -> Self {
+        let settings = &artifact.settings;
+        let metadata = Metadata {
+            main_module: artifact.main_module.clone(),
+            compatibility_date: settings.compatibility_date.clone(),
+            compatibility_flags: settings.compatibility_flags.clone(),
+            bindings: bindings(artifact),
+            keep_bindings: vec!["secret_text"],
+            migrations: None,
+            tags: Vec::new(),
+            annotations: annotations(version.as_str(), secrets_changes),
+            observability: observability(),
+        };
+        let modules = artifact.modules.iter().map(|(name, module)| (name.clone(), uploadable(module))).collect();
+        Self { metadata, modules }
+    }
+
+    /// What stands where no version is live yet, with a state key of its own.
+    pub(super) fn placeholder(compatibility_date: &str, secrets_changes: u64) -> Self {
+        let metadata = Metadata {
+            main_module: "index.js".to_owned(),
+            compatibility_date: compatibility_date.to_owned(),
+            compatibility_flags: Vec::new(),
+            bindings: Vec::new(),
+            keep_bindings: vec!["secret_text"],
+            migrations: None,
+            tags: Vec::new(),
+            annotations: annotations(PLACEHOLDER_VERSION, secrets_changes),
+            observability: observability(),
+        };
+        let module = Module { kind: ModuleKind::EsModule, content: PLACEHOLDER.into() };
+        Self { metadata, modules: vec![("index.js".to_owned(), module)] }
+    }
+
+    /// Marks the script as ours; for uploads that make or replace a script.
+    pub(super) fn with_tag(mut self, tag: String) -> Self {
+        self.metadata.tags.push(tag);
+        self
+    }
+
+    /// Adds Durable Object classes; for uploads that replace a script.
+    pub(super) fn with_migrations(mut self, migrations: Migrations) -> Self {
+        self.metadata.migrations = Some(migrations);
+        self
+    }
+
+    /// Sets a secret.
+    pub(super) fn with_secret(mut self, name: &str, value: &SecretString) -> Self {
+        self.metadata.bindings.push(json!({ "type": "secret_text", "name": name, "text": value.expose_secret() }));
+        self
+    }
+
+    /// A new key for what the server signs.
+    pub(super) fn with_new_state_key(self) -> Self {
+        let key = [*Uuid::new_v4().as_bytes(), *Uuid::new_v4().as_bytes()].concat();
+        self.with_secret(STATE_KEY, &STANDARD.encode(key).into())
+    }
+
+    /// Keeps these secrets of the newest upload and no others.
+    pub(super) fn keeping_only<'a>(mut self, secrets: impl Iterator<Item = &'a str>) -> Self {
+        self.metadata.keep_bindings.clear();
+        self.metadata.bindings.extend(secrets.map(|name| json!({ "type": "inherit", "name": name })));
+        self
+    }
+
+    /// The form as wrangler sends it: the metadata as a plain field, then each module as a file.
+    pub(super) fn parts(&self) -> Vec<FormPart> {
+        let metadata = serde_json::to_vec(&self.metadata).unwrap_or_default();
+        let metadata = FormPart { name: "metadata".to_owned(), file: None, content: metadata.into() };
+        let modules = self.modules.iter().map(|(name, module)| FormPart {
+            name: name.clone(),
+            file: Some((name.clone(), content_type(module.kind))),
+            content: module.content.clone(),
+        });
+        std::iter::once(metadata).chain(modules).collect()
+    }
+}
+
+/// Refuses settings an account's scripts cannot offer, naming every one of them.
+pub(super) fn check_supported(artifact: &Artifact) -> Result<()> {
+    let settings = &artifact.settings;
+    let mut problems = Vec::new();
+    if settings.egress.is_some() {
+        problems.push("`egress` (only a dispatch namespace has an outbound Worker that could enforce it)".to_owned());
+    }
+    let unknown =
+        settings.bindings.iter().filter(|(name, binding)| !binding.optional && resource(name, binding).is_none());
+    problems.extend(unknown.map(|(name, _)| format!("binding {name}")));
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let message = format!("scripts of a Cloudflare account do not offer {}", problems.join(", "));
+    Err(Error::new(ErrorKind::Unsupported, message).with_help("remove it from the definition"))
+}
+
+fn bindings(artifact: &Artifact) -> Vec<Value> {
+    let settings = &artifact.settings;
+    let vars = settings.vars.iter().map(|(name, value)| match value {
+        Value::String(text) => json!({ "type": "plain_text", "name": name, "text": text }),
+        value => json!({ "type": "json", "name": name, "json": value }),
+    });
+    let resources = settings.bindings.iter().filter_map(|(name, binding)| resource(name, binding));
+    let objects = settings.durable_objects.iter().map(
+        |object| json!({ "type": "durable_object_namespace", "name": object.binding, "class_name": object.class_name }),
+    );
+    vars.chain(resources).chain(objects).collect()
+}
+
+/// A resource's binding; `None` for a kind that is not known here.
+fn resource(name: &EnvName, binding: &Binding) -> Option<Value> {
+    let target = binding.target.as_deref().unwrap_or(name.as_str());
+    Some(match binding.kind {
+        BindingKind::Kv => json!({ "type": "kv_namespace", "name": name, "namespace_id": target }),
+        BindingKind::D1 => json!({ "type": "d1", "name": name, "database_id": target }),
+        BindingKind::R2 => json!({ "type": "r2_bucket", "name": name, "bucket_name": target }),
+        BindingKind::Service => json!({ "type": "service", "name": name, "service": target }),
+        BindingKind::Vectorize => json!({ "type": "vectorize", "name": name, "index_name": target }),
+        BindingKind::Queue => json!({ "type": "queue", "name": name, "queue_name": target }),
+        BindingKind::Ai => json!({ "type": "ai", "name": name }),
+        BindingKind::Images => json!({ "type": "images", "name": name }),
+        BindingKind::Browser => json!({ "type": "browser", "name": name }),
+        _ => return None,
+    })
+}
+
+fn annotations(version: &str, secrets_changes: u64) -> Value {
+    json!({ VERSION_ANNOTATION: version, SECRETS_ANNOTATION: format!("secrets changed {secrets_changes} times") })
+}
+
+fn observability() -> Value {
+    json!({ "enabled": true })
+}
+
+/// Uploads know no JSON modules: such a one becomes a script that gives the same value.
+fn uploadable(module: &Module) -> Module {
+    if module.kind != ModuleKind::Json {
+        return module.clone();
+    }
+    // As a text, since an object literal would take a key `__proto__` for its prototype.
+    let text = json!(String::from_utf8_lossy(&module.content));
+    Module { kind: ModuleKind::EsModule, content: format!("export default JSON.parse({text});\n").into() }
+}
+
+fn content_type(kind: ModuleKind) -> &'static str {
+    match kind {
+        ModuleKind::EsModule | ModuleKind::Json => "application/javascript+module",
+        ModuleKind::Wasm => "application/wasm",
+        ModuleKind::Text => "text/plain",
+        ModuleKind::Data => "application/octet-stream",
+    }
+}
