@@ -206,7 +206,8 @@ impl fmt::Debug for Client {
 }
 
 fn multipart(parts: &[FormPart]) -> reqwest::Result<Form> {
-    parts.iter().try_fold(Form::new(), |form, part| {
+    // Names of modules have slashes, which have to arrive as they are.
+    parts.iter().try_fold(Form::new().percent_encode_noop(), |form, part| {
         // With its length, so that the form has one too.
         let length = part.content.len() as u64;
         let mut content = Part::stream_with_length(part.content.clone(), length);

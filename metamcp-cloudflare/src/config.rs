@@ -1,14 +1,21 @@
 //! Which account, with which token.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use metamcp_core::bundle::Toolchain;
 use metamcp_core::{Error, ErrorKind, Result};
 use secrecy::SecretString;
 use url::Url;
 
 /// Cloudflare's REST API.
 const DEFAULT_BASE_URL: &str = "https://api.cloudflare.com/client/v4/";
+
+/// The registry's D1 database.
+const DEFAULT_DATABASE: &str = "meta-mcp-db";
+/// The cache's Workers KV namespace.
+const DEFAULT_NAMESPACE: &str = "META_MCP_KV";
 
 /// Account, token and base URL of Cloudflare's API.
 ///
@@ -21,6 +28,9 @@ pub struct CloudflareConfig {
     base_url: Url,
     workers_dev_url: Option<Url>,
     retry: RetryPolicy,
+    database: String,
+    namespace: String,
+    toolchain_dir: Option<PathBuf>,
 }
 
 /// How often and how long a call is repeated that Cloudflare refused or did not answer.
@@ -53,7 +63,16 @@ impl CloudflareConfig {
         }
         let base_url = Url::parse(DEFAULT_BASE_URL).map_err(|error| invalid(error.to_string()))?;
         if problems.is_empty() {
-            Ok(Self { account_id, api_token, base_url, workers_dev_url: None, retry: RetryPolicy::default() })
+            Ok(Self {
+                account_id,
+                api_token,
+                base_url,
+                workers_dev_url: None,
+                retry: RetryPolicy::default(),
+                database: DEFAULT_DATABASE.to_owned(),
+                namespace: DEFAULT_NAMESPACE.to_owned(),
+                toolchain_dir: None,
+            })
         } else {
             Err(invalid(problems.join("; ")))
         }
@@ -91,6 +110,27 @@ impl CloudflareConfig {
         Ok(self)
     }
 
+    /// Another D1 database than `meta-mcp-db`, by name. Each has a registry of its own, and servers of its own.
+    #[must_use]
+    pub fn with_database(mut self, name: impl Into<String>) -> Self {
+        self.database = name.into();
+        self
+    }
+
+    /// Another Workers KV namespace than `META_MCP_KV`, by title.
+    #[must_use]
+    pub fn with_namespace(mut self, title: impl Into<String>) -> Self {
+        self.namespace = title.into();
+        self
+    }
+
+    /// Where the JavaScript toolchain is kept, which bundles the runtime.
+    #[must_use]
+    pub fn with_toolchain_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.toolchain_dir = Some(folder.into());
+        self
+    }
+
     /// Another patience with Cloudflare than the default of five attempts within a minute.
     #[must_use]
     pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
@@ -106,6 +146,24 @@ impl CloudflareConfig {
     /// The token, for the `Authorization` header.
     pub fn api_token(&self) -> &SecretString {
         &self.api_token
+    }
+
+    /// The D1 database of the registry, by name.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// The Workers KV namespace of the cache, by title.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Where the JavaScript toolchain is kept: as configured, or below the user's cache folder.
+    pub fn toolchain_folder(&self) -> Result<PathBuf> {
+        match &self.toolchain_dir {
+            Some(folder) => Ok(folder.clone()),
+            None => Toolchain::default_folder(),
+        }
     }
 
     /// How calls are repeated.

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use metamcp_core::bundle::Toolchain;
 use metamcp_core::{Error, ErrorKind, Module, ModuleKind, Result};
 
 #[cfg(feature = "docker")]
@@ -181,17 +182,10 @@ impl LocalConfig {
 impl LocalConfig {
     /// Where the JavaScript toolchain is kept: as configured, or below the user's cache folder.
     pub fn toolchain_folder(&self) -> Result<PathBuf> {
-        if let Some(folder) = &self.toolchain_dir {
-            return Ok(folder.clone());
+        match &self.toolchain_dir {
+            Some(folder) => Ok(folder.clone()),
+            None => Toolchain::default_folder().map_err(|error| error.with_help("set METAMCP_TOOLCHAIN_DIR")),
         }
-        if let Some(folder) = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute()) {
-            return Ok(folder.join("metamcp"));
-        }
-        let below_home = if cfg!(target_os = "macos") { "Library/Caches/metamcp" } else { ".cache/metamcp" };
-        env::home_dir().map(|home| home.join(below_home)).ok_or_else(|| {
-            Error::new(ErrorKind::ConfigInvalid, "there is no home directory to keep the JavaScript toolchain in")
-                .with_help("set METAMCP_TOOLCHAIN_DIR")
-        })
     }
 }
 

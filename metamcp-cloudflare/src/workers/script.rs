@@ -129,8 +129,7 @@ impl OwnScript<'_> {
         if !classes.is_empty() {
             self.replace(&artifact, version, &classes).await?;
         } else if !self.deployed_with_present_secrets(version).await? {
-            let upload = self.present_upload(&artifact, version).await?;
-            self.scripts.deploy(self.name(), &upload).await?;
+            self.deploy(&artifact, version).await?;
         }
         let crons = &artifact.settings.crons;
         if !crons.is_empty() {
@@ -150,16 +149,22 @@ impl OwnScript<'_> {
         Ok(uploads.iter().any(|upload| upload.id == id && changes_before(upload) == Some(present)))
     }
 
-    /// The upload of a version that has the present secrets; it is uploaded anew if there is none.
-    async fn present_upload(&self, artifact: &Artifact, version: &VersionId) -> Result<String> {
+    /// Deploys the upload of a version that has the present secrets; it is uploaded anew if there is none, or if
+    /// Cloudflare refuses the old one: it was made before a Durable Object migration.
+    async fn deploy(&self, artifact: &Artifact, version: &VersionId) -> Result<()> {
         let uploads = self.scripts.versions(self.name()).await?;
         let present = secrets_changes(&uploads);
-        let found =
-            uploads.into_iter().find(|upload| is_of(upload, version) && changes_before(upload) == Some(present));
-        match found {
-            Some(upload) => Ok(upload.id),
-            None => self.upload(artifact, version).await,
+        let mut of_version = uploads.into_iter().filter(|upload| version_of(upload).as_ref() == Some(version));
+        if let Some(upload) = of_version.find(|upload| changes_before(upload) == Some(present)) {
+            match self.scripts.deploy(self.name(), &upload.id).await {
+                Err(error) if error.kind() == ErrorKind::Unexpected => {
+                    tracing::debug!(%error, %version, "uploading a version again that cannot be deployed as it is");
+                }
+                outcome => return outcome,
+            }
         }
+        let upload = self.upload(artifact, version).await?;
+        self.scripts.deploy(self.name(), &upload).await
     }
 
     /// Uploads a version with the secrets of the newest upload and returns the upload's id.
@@ -286,10 +291,6 @@ impl OwnScript<'_> {
 fn version_of(upload: &Version) -> Option<VersionId> {
     let version = upload.annotations.get(VERSION_ANNOTATION)?;
     (version != PLACEHOLDER_VERSION).then(|| version.parse().ok())?
-}
-
-fn is_of(upload: &Version, version: &VersionId) -> bool {
-    version_of(upload).as_ref() == Some(version)
 }
 
 /// How often secrets had been changed before an upload.

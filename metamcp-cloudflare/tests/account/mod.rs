@@ -1,8 +1,9 @@
 //! An emulated account.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use metamcp_cloudflare::{Client, CloudflareConfig, RetryPolicy};
@@ -21,20 +22,31 @@ pub(crate) const TOKEN: &str = "emulator-token";
 
 impl Account {
     pub(crate) async fn start() -> Self {
-        let toolchain_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("toolchain");
-        let options =
-            Options { token: Some(TOKEN.to_owned()), toolchain_dir: Some(toolchain_dir), ..Options::default() };
+        let options = Options { token: Some(TOKEN.to_owned()), toolchain_dir: Some(toolchain()), ..Options::default() };
         Self { emulator: Emulator::start(options).await.unwrap() }
     }
 
     pub(crate) fn client(&self) -> Client {
-        self.client_with(TOKEN)
+        Client::new(self.config()).unwrap()
     }
 
     pub(crate) fn client_with(&self, token: &str) -> Client {
+        Client::new(self.config_with(token)).unwrap()
+    }
+
+    pub(crate) fn config(&self) -> CloudflareConfig {
+        self.config_with(TOKEN)
+    }
+
+    fn config_with(&self, token: &str) -> CloudflareConfig {
         let config = CloudflareConfig::new(ID, token.into()).unwrap();
         let config = config.with_base_url(&self.emulator.base_url()).unwrap();
         let config = config.with_workers_dev_url(&self.emulator.workers_dev_url()).unwrap();
-        Client::new(config.with_retry(RetryPolicy { attempts: 4, total: Duration::from_secs(20) })).unwrap()
+        let retry = RetryPolicy { attempts: 4, total: Duration::from_secs(20) };
+        config.with_retry(retry).with_toolchain_dir(toolchain())
     }
+}
+
+fn toolchain() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("toolchain")
 }

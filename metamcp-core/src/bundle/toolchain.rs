@@ -1,5 +1,6 @@
 //! workerd, esbuild and the MCP TypeScript SDK, installed once per user by npm.
 
+use std::env;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -42,6 +43,18 @@ impl Toolchain {
             toolchain.install_into_place(cache).await?;
         }
         Ok(toolchain)
+    }
+
+    /// Where a user's toolchain is kept unless said otherwise: `metamcp` below the cache folder of the platform, which
+    /// is `XDG_CACHE_HOME` where that is set. [`ErrorKind::ConfigInvalid`] without a home directory.
+    pub fn default_folder() -> Result<PathBuf> {
+        if let Some(folder) = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute()) {
+            return Ok(folder.join("metamcp"));
+        }
+        let below_home = if cfg!(target_os = "macos") { "Library/Caches/metamcp" } else { ".cache/metamcp" };
+        env::home_dir().map(|home| home.join(below_home)).ok_or_else(|| {
+            Error::new(ErrorKind::ConfigInvalid, "there is no home directory to keep the JavaScript toolchain in")
+        })
     }
 
     /// Identifies the pinned versions.
