@@ -5,6 +5,7 @@
 mod account;
 
 use account::Account;
+use metamcp_cloudflare::{D1Executor, D1Registry, RetryPolicy};
 use metamcp_cloudflare_emulator::{Effect, Fault};
 use metamcp_core::registry::RecordStatus;
 use metamcp_core::{Deployment, ErrorKind, MetaMcp, ServerDefinition, ServerKey};
@@ -165,13 +166,13 @@ async fn a_fault_at_any_request_leaves_no_worker_without_a_row_and_no_row_withou
 /// Says whether there was a request to hit.
 async fn interrupted_deploy(effect: &Effect, skip: u32) -> bool {
     let account = Account::start().await;
-    let meta = metamcp_cloudflare::open(account.config()).await.unwrap();
+    // One attempt at each call, so that the fault is felt.
+    let impatient = account.config().with_retry(RetryPolicy { attempts: 1, ..RetryPolicy::default() });
+    let meta = metamcp_cloudflare::open(impatient).await.unwrap();
     let first = create_and_deploy(&meta, &definition("story", "one")).await.unwrap();
     change(&meta, definition("story", "two")).await;
     let before = account.emulator.faults().seen().len();
-    // As often as the client repeats a call.
-    let fault = Fault { method: None, path: String::new(), skip, times: 4, effect: effect.clone() };
-    account.emulator.faults().add(fault);
+    account.emulator.faults().add(Fault { method: None, path: String::new(), skip, times: 1, effect: effect.clone() });
     let deployed = meta.deployments().deploy(&key("story")).await;
     let requests = account.emulator.faults().seen().len() - before;
     account.emulator.faults().clear();
@@ -179,6 +180,9 @@ async fn interrupted_deploy(effect: &Effect, skip: u32) -> bool {
         deployed.unwrap();
         return false;
     }
+    // A lease whose release was hit holds others up for its time only.
+    let database = D1Executor::open(account.client(), "meta-mcp-db").await.unwrap();
+    D1Registry::open(database).await.unwrap().expire_leases().await.unwrap();
     let meta = metamcp_cloudflare::open(account.config()).await.unwrap();
     let record = meta.servers().get(&key("story")).await.unwrap();
     let live = record.live.unwrap_or_else(|| panic!("{effect:?} at {skip}: nothing is live"));

@@ -10,7 +10,12 @@ use std::time::Duration;
 
 use account::{Account, ID, TOKEN};
 use metamcp_cloudflare::{D1Executor, D1Registry, WorkersKvCache};
-use metamcp_core::{ErrorKind, KvCache, Registry, Ttl};
+use metamcp_cloudflare_emulator::SeenUpload;
+use metamcp_core::{ErrorKind, KvCache, Registry, ServerDefinition, Ttl, generate, validate};
+use rmcp::ServiceExt;
+use rmcp::model::CallToolRequestParams;
+use rmcp::transport::StreamableHttpClientTransport;
+use serde_json::Value;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -32,6 +37,22 @@ impl<'a> Wrangler<'a> {
         wrangler
     }
 
+    /// The project that is generated for a server, with its own wrangler.
+    async fn install_project(account: &'a Account, definition: &ServerDefinition) -> Self {
+        let wrangler = Self { account, folder: tempfile::tempdir().unwrap() };
+        wrangler.write_project(definition);
+        wrangler.run("npm", &["install", "--no-audit", "--no-fund", "--ignore-scripts"]).await.unwrap();
+        wrangler
+    }
+
+    fn write_project(&self, definition: &ServerDefinition) {
+        for (path, content) in generate(&validate(definition).unwrap()).unwrap().iter() {
+            let path = self.folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+    }
+
     fn write(&self, name: &str, text: &str) {
         std::fs::write(self.folder.path().join(name), text).unwrap();
     }
@@ -46,7 +67,20 @@ impl<'a> Wrangler<'a> {
         self.try_wrangler(arguments).await.unwrap_or_else(|said| panic!("wrangler {}: {said}", arguments.join(" ")))
     }
 
+    /// wrangler with a text on its standard input.
+    async fn wrangler_with_input(&self, arguments: &[&str], input: &str) -> String {
+        self.write("input.txt", input);
+        let program = self.folder.path().join("node_modules/.bin/wrangler");
+        let input = std::fs::File::open(self.folder.path().join("input.txt")).unwrap();
+        let said = self.run_with(program, arguments, input.into()).await;
+        said.unwrap_or_else(|said| panic!("wrangler {}: {said}", arguments.join(" ")))
+    }
+
     async fn run(&self, program: impl AsRef<Path>, arguments: &[&str]) -> Result<String, String> {
+        self.run_with(program, arguments, Stdio::null()).await
+    }
+
+    async fn run_with(&self, program: impl AsRef<Path>, arguments: &[&str], input: Stdio) -> Result<String, String> {
         let command = Command::new(program.as_ref())
             .args(arguments)
             .current_dir(self.folder.path())
@@ -56,7 +90,7 @@ impl<'a> Wrangler<'a> {
             .env("CLOUDFLARE_ACCOUNT_ID", ID)
             .env("WRANGLER_SEND_METRICS", "false")
             .env("CI", "true")
-            .stdin(Stdio::null())
+            .stdin(input)
             .kill_on_drop(true)
             .output();
         let output = timeout(LIMIT, command).await.expect("it ends in time").expect("it is on PATH");
@@ -136,4 +170,114 @@ async fn wrangler_and_we_see_the_same_keys() {
     wrangler.wrangler(&kv(&["key", "delete", "theirs"])).await;
     assert_eq!(cache.get("theirs").await.unwrap(), None);
     assert!(wrangler.try_wrangler(&kv(&["key", "put", "short", "x", "--ttl=10"])).await.is_err());
+}
+
+fn server(answer: &str) -> ServerDefinition {
+    serde_json::from_value(serde_json::json!({
+        "name": "by-wrangler", "description": "Says which version it is.", "secrets": ["TOKEN"],
+        "tools": [{
+            "name": "version", "description": "Its version and its secret.",
+            "implementation": format!("return `{answer} ${{env.TOKEN ?? 'none'}}`;")
+        }]
+    }))
+    .unwrap()
+}
+
+async fn ask(account: &Account) -> String {
+    let url = format!("{}by-wrangler.emulator.workers.dev/mcp", account.emulator.workers_dev_url());
+    let client = ().serve(StreamableHttpClientTransport::from_uri(url)).await.unwrap();
+    let result = client.call_tool(CallToolRequestParams::new("version")).await.unwrap();
+    client.cancel().await.unwrap();
+    result.content[0].as_text().unwrap().text.clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Node 22"]
+async fn wrangler_deploys_what_we_generate() {
+    let account = Account::start().await;
+    let wrangler = Wrangler::install_project(&account, &server("one")).await;
+    let said = wrangler.wrangler(&["deploy"]).await;
+    assert!(said.contains("https://by-wrangler.emulator.workers.dev"), "{said}");
+    assert_eq!(ask(&account).await, "one none");
+
+    wrangler.wrangler_with_input(&["secret", "put", "TOKEN"], "s3cret").await;
+    wrangler.write_project(&server("two"));
+    wrangler.wrangler(&["deploy"]).await;
+    assert_eq!(ask(&account).await, "two s3cret");
+    let versions = wrangler.wrangler(&["versions", "list"]).await;
+    assert_eq!(versions.matches("Version ID:").count(), 3, "{versions}");
+    wrangler.wrangler(&["rollback", "-y", "-m", "back"]).await;
+    assert_eq!(ask(&account).await, "one s3cret");
+    let said = wrangler.wrangler(&["deployments", "list"]).await;
+    assert!(said.contains("back"), "{said}");
+    wrangler.wrangler(&["delete", "--force"]).await;
+    let url = format!("{}by-wrangler.emulator.workers.dev/mcp", account.emulator.workers_dev_url());
+    assert_eq!(reqwest::get(url).await.unwrap().status(), 404);
+}
+
+/// A definition with one of everything that an upload's metadata speaks of.
+fn server_with_everything() -> ServerDefinition {
+    serde_json::from_value(serde_json::json!({
+        "name": "compared", "description": "Everything that is bound.", "sessions": true,
+        "vars": { "UNITS": "metric", "LEVELS": [1, 2] },
+        "bindings": {
+            "NOTES": { "type": "kv", "target": "0123456789abcdef0123456789abcdef" },
+            "ROWS": { "type": "d1", "target": "01234567-89ab-cdef-0123-456789abcdef" },
+            "FILES": { "type": "r2", "target": "files" },
+            "OTHER": { "type": "service", "target": "other" },
+            "MODEL": { "type": "ai" }
+        },
+        "tools": [{ "name": "one", "description": "One.", "implementation": "return 1;" }]
+    }))
+    .unwrap()
+}
+
+/// An upload's bindings in an order of their own. wrangler still writes `id` where the API's name is `database_id`.
+fn bindings(upload: &SeenUpload) -> Vec<Value> {
+    let mut bindings = upload.metadata["bindings"].as_array().unwrap().clone();
+    for binding in &mut bindings {
+        if let Some(id) = binding.as_object_mut().unwrap().remove("id") {
+            binding["database_id"] = id;
+        }
+    }
+    bindings.sort_by_key(|binding| binding["name"].to_string());
+    bindings
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Node 22"]
+async fn our_upload_says_what_wranglers_says() {
+    let account = Account::start().await;
+    let definition = server_with_everything();
+    let wrangler = Wrangler::install_project(&account, &definition).await;
+    wrangler.wrangler(&["deploy", "--dry-run", "--outfile", "form.txt"]).await;
+    let form = std::fs::read(wrangler.folder.path().join("form.txt")).unwrap();
+    let first_line = form.split(|byte| *byte == b'\r').next().unwrap();
+    let boundary = String::from_utf8_lossy(&first_line[2..]).into_owned();
+    let url = format!("{}/accounts/{ID}/workers/scripts/by-hand", account.emulator.base_url());
+    let request = reqwest::Client::new().put(url).bearer_auth(TOKEN).body(form);
+    let content_type = format!("multipart/form-data; boundary={boundary}");
+    // It is refused, as a dry run cannot know which migrations to send; its form was seen.
+    request.header("content-type", content_type).send().await.unwrap();
+
+    let meta = metamcp_cloudflare::open(account.config()).await.unwrap();
+    let record = meta.servers().create(&definition).await.unwrap();
+    meta.deployments().deploy(&record.id.into()).await.unwrap();
+
+    let uploads = account.emulator.uploads();
+    let (theirs, ours) = (&uploads[0], &uploads[uploads.len() - 1]);
+    assert_eq!(bindings(ours), bindings(theirs));
+    for field in ["compatibility_date", "compatibility_flags", "observability"] {
+        assert_eq!(ours.metadata[field], theirs.metadata[field], "{field}");
+    }
+    for upload in [ours, theirs] {
+        let main = upload.metadata["main_module"].as_str().unwrap();
+        assert_eq!(upload.modules[main], "application/javascript+module");
+    }
+    // wrangler puts the definition into the main module.
+    let bodies = |upload: &SeenUpload| {
+        let bodies = upload.modules.iter().filter(|(name, _)| name.contains("bodies/"));
+        bodies.map(|(name, kind)| (name.trim_start_matches("./").to_owned(), kind.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(bodies(ours), bodies(theirs));
 }

@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 pub use faults::{Effect, Fault, Faults, Seen};
+pub use scripts::SeenUpload;
 
 /// How an emulator behaves.
 #[derive(Debug, Clone, Default)]
@@ -90,6 +91,11 @@ impl Emulator {
     /// Where the host names below `workers.dev` answer: the host name comes first in the path.
     pub fn workers_dev_url(&self) -> String {
         format!("http://{}/workers.dev/", self.state.address)
+    }
+
+    /// The forms of all uploads of scripts and versions so far.
+    pub fn uploads(&self) -> Vec<SeenUpload> {
+        self.state.scripts.seen()
     }
 
     /// Faults to come, and the requests that were seen.

@@ -24,6 +24,7 @@ use crate::State;
 use crate::answer::Refusal;
 
 pub(crate) use front::serve_by_host;
+pub use upload::SeenUpload;
 
 /// The account's name below `workers.dev`.
 const SUBDOMAIN: &str = "emulator";
@@ -33,6 +34,7 @@ const SUBDOMAIN: &str = "emulator";
 pub(crate) struct Scripts {
     by_name: Mutex<BTreeMap<String, Script>>,
     runner: run::Runner,
+    seen: Mutex<Vec<SeenUpload>>,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +80,15 @@ struct Deployment {
 impl Scripts {
     fn with<T>(&self, work: impl FnOnce(&mut BTreeMap<String, Script>) -> T) -> T {
         work(&mut self.by_name.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The uploads so far.
+    pub(crate) fn seen(&self) -> Vec<SeenUpload> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, upload: SeenUpload) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(upload);
     }
 
     fn inside<T>(&self, name: &str, work: impl FnOnce(&mut Script) -> Result<T, Refusal>) -> Result<T, Refusal> {

@@ -63,6 +63,15 @@ struct MigrationStep {
     new_sqlite_classes: Vec<String>,
 }
 
+/// What an upload's form had in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeenUpload {
+    /// The `metadata`, as it was sent.
+    pub metadata: Value,
+    /// Content types of the modules, by name.
+    pub modules: BTreeMap<String, String>,
+}
+
 struct Upload {
     metadata: Metadata,
     code: Arc<Code>,
@@ -228,18 +237,24 @@ async fn start(state: &State, upload: &Upload, bindings: &[Value]) -> Result<std
 async fn read(request: Request, state: &Arc<State>) -> Result<Upload, Refusal> {
     let bad = |message: String| Refusal::new(400, 10_021, message);
     let mut form = Multipart::from_request(request, state).await.map_err(|error| bad(error.to_string()))?;
-    let (mut metadata, mut modules) = (None, BTreeMap::new());
+    let (mut metadata, mut modules, mut content_types) = (None, BTreeMap::new(), BTreeMap::new());
     while let Some(field) = form.next_field().await.map_err(|error| bad(error.to_string()))? {
         let name = field.name().unwrap_or_default().to_owned();
         let kind = field.content_type().map(str::to_owned);
         let content = field.bytes().await.map_err(|error| bad(error.to_string()))?;
         if name == "metadata" {
-            metadata = Some(serde_json::from_slice::<Metadata>(&content).map_err(|error| bad(error.to_string()))?);
-        } else if let Some(kind) = module_kind(kind.as_deref().unwrap_or_default()) {
-            modules.insert(name, Module { kind, content });
+            metadata = Some(serde_json::from_slice::<Value>(&content).map_err(|error| bad(error.to_string()))?);
+        } else {
+            let content_type = kind.unwrap_or_default();
+            if let Some(kind) = module_kind(&content_type) {
+                modules.insert(name.clone(), Module { kind, content });
+            }
+            content_types.insert(name, content_type);
         }
     }
-    let metadata = metadata.ok_or_else(|| bad("the form has no metadata".to_owned()))?;
+    let written = metadata.ok_or_else(|| bad("the form has no metadata".to_owned()))?;
+    let metadata: Metadata = serde_json::from_value(written.clone()).map_err(|error| bad(error.to_string()))?;
+    state.scripts.note(SeenUpload { metadata: written, modules: content_types });
     let main_module = metadata.main_module.clone().unwrap_or_default();
     if !modules.contains_key(&main_module) {
         return Err(bad(format!("No such module \"{main_module}\".")));
