@@ -19,8 +19,7 @@ const DEFAULT_NAMESPACE: &str = "META_MCP_KV";
 
 /// Account, token and base URL of Cloudflare's API.
 ///
-/// The token needs Workers Scripts Edit, Workers KV Storage Edit, D1 Edit, Containers Edit, Workers Tail Read and
-/// Account Settings Read.
+/// The token needs Workers Scripts Edit, Workers KV Storage Edit, D1 Edit and Account Settings Read.
 #[derive(Clone)]
 pub struct CloudflareConfig {
     account_id: String,
@@ -78,7 +77,8 @@ impl CloudflareConfig {
         }
     }
 
-    /// Reads `CLOUDFLARE_ACCOUNT_ID`, `CLOUDFLARE_API_TOKEN` and, if set, `CLOUDFLARE_API_BASE_URL`.
+    /// Reads `CLOUDFLARE_ACCOUNT_ID`, `CLOUDFLARE_API_TOKEN` and, if set, `CLOUDFLARE_API_BASE_URL` and
+    /// `METAMCP_WORKERS_DEV_URL`, which are for an emulator ([`Self::with_workers_dev_url`]).
     pub fn from_env() -> Result<Self> {
         let read = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let (account, token) = (read("CLOUDFLARE_ACCOUNT_ID"), read("CLOUDFLARE_API_TOKEN"));
@@ -91,8 +91,12 @@ impl CloudflareConfig {
                 .with_help("create a token at https://dash.cloudflare.com/profile/api-tokens"));
         };
         let config = Self::new(account, token.into())?;
-        match read("CLOUDFLARE_API_BASE_URL") {
-            Some(url) => config.with_base_url(&url),
+        let config = match read("CLOUDFLARE_API_BASE_URL") {
+            Some(url) => config.with_base_url(&url)?,
+            None => config,
+        };
+        match read("METAMCP_WORKERS_DEV_URL") {
+            Some(url) => config.with_workers_dev_url(&url),
             None => Ok(config),
         }
     }

@@ -1,4 +1,5 @@
-//! `cargo run -p metamcp-cloudflare-emulator -- --port 0`: prints `listening on URL` and runs until Ctrl-C.
+//! `cargo run -p metamcp-cloudflare-emulator -- --port 0`: prints `listening on URL` and where uploaded
+//! scripts answer, and runs until Ctrl-C.
 
 use metamcp_cloudflare_emulator::{Emulator, Options};
 
@@ -7,6 +8,7 @@ use metamcp_cloudflare_emulator::{Emulator, Options};
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let emulator = Emulator::start(Options { port: port(std::env::args().skip(1))?, ..Options::default() }).await?;
     println!("listening on {}", emulator.base_url());
+    println!("workers.dev at {}", emulator.workers_dev_url());
     tokio::signal::ctrl_c().await?;
     Ok(())
 }

@@ -25,7 +25,7 @@ async fn settings(Shared(state): Shared<Arc<State>>, Path((_, name)): At) -> Ans
         let latest = script.latest();
         let bindings = latest.into_iter().flat_map(|version| &version.bindings);
         let bindings: Vec<_> = bindings.map(|binding| shown(binding, &script.classes)).collect();
-        let mut settings = latest.map(|version| version.compatibility.clone()).unwrap_or_else(|| json!({}));
+        let mut settings = latest.map_or_else(|| json!({}), |version| version.compatibility.clone());
         settings["bindings"] = json!(bindings);
         settings["tags"] = json!(script.tags);
         settings["observability"] = script.observability.clone();
