@@ -247,12 +247,11 @@ impl OwnScript<'_> {
             }
             None => Upload::placeholder(COMPATIBILITY_DATE, changes),
         };
-        let upload = match value {
-            Some(value) => upload.with_secret(name.as_str(), value),
-            None => {
-                let kept = self.bound_secrets().await?;
-                upload.keeping_only(kept.iter().map(String::as_str).filter(|kept| *kept != name.as_str()))
-            }
+        let upload = if let Some(value) = value {
+            upload.with_secret(name.as_str(), value)
+        } else {
+            let kept = self.bound_secrets().await?;
+            upload.keeping_only(kept.iter().map(String::as_str).filter(|kept| *kept != name.as_str()))
         };
         let id = self.add(&upload, &uploads).await?;
         if live.is_some() { self.scripts.deploy(self.name(), &id).await } else { Ok(()) }
