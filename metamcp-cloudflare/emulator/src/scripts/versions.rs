@@ -37,8 +37,7 @@ async fn list(
     state.scripts.inside(&name, |script| {
         let (page, per_page) = (listing.page.unwrap_or(1).max(1), listing.per_page.unwrap_or(KEPT).clamp(1, KEPT));
         let newest = script.versions.iter().rev().take(KEPT);
-        let items: Vec<Value> =
-            newest.skip((page - 1) * per_page).take(per_page).map(Version::summary).collect();
+        let items: Vec<Value> = newest.skip((page - 1) * per_page).take(per_page).map(Version::summary).collect();
         let info = json!({ "page": page, "per_page": per_page, "count": items.len() });
         Ok(success_with(json!({ "items": items }), info))
     })
