@@ -61,6 +61,8 @@ pub const AGENT_SCHEDULER: Template = template!("agent-scheduler": "src/index.ts
 /// `tool-calling`: tools that call tools, and many of them at once.
 pub const TOOL_CALLING: Template =
     template!("tool-calling": "src/attempts.ts", "src/batch.ts", "src/index.ts", "tsconfig.json");
+/// `routing`: serves the tools of other MCP servers beside its own.
+pub const ROUTING: Template = template!("routing": "src/balance.ts", "src/connection.ts", "src/exchange.ts", "src/failure.ts", "src/headers.ts", "src/index.ts", "src/options.ts", "src/replica.ts", "src/router.ts", "src/status.ts", "src/stream.ts", "src/tool-list.ts", "src/upstream.ts", "tsconfig.json");
 /// `parallelisation`: one tool over many inputs, or many tools over one input.
 pub const PARALLELISATION: Template =
     template!("parallelisation": "src/index.ts", "src/parallel.ts", "src/vote.ts", "tsconfig.json");
@@ -69,8 +71,15 @@ pub const PARALLELISATION: Template =
 pub const AGENT_TASK_MANAGER: Template = template!("agent-task-manager": "src/attempt.ts", "src/index.ts", "src/ledger.ts", "src/queue.ts", "src/queue-binding.ts", "src/reference.ts", "src/store.ts", "src/task.ts", "src/tasks.ts", "src/tools.ts", "tsconfig.json");
 
 /// All templates.
-pub const TEMPLATES: &[Template] =
-    &[REMOTE_MCP_AUTHLESS, ORCHESTRATOR_WORKERS, AGENT_SCHEDULER, TOOL_CALLING, PARALLELISATION, AGENT_TASK_MANAGER];
+pub const TEMPLATES: &[Template] = &[
+    REMOTE_MCP_AUTHLESS,
+    ORCHESTRATOR_WORKERS,
+    AGENT_SCHEDULER,
+    TOOL_CALLING,
+    ROUTING,
+    PARALLELISATION,
+    AGENT_TASK_MANAGER,
+];
 
 /// `package.json` of the pinned JavaScript toolchain.
 pub const TOOLCHAIN_PACKAGE: &str = include_str!("toolchain/package.json");

@@ -158,6 +158,8 @@ pub enum TemplateKind {
     AgentScheduler,
     /// `tool-calling`: tools that call tools, and many of them at once.
     ToolCalling,
+    /// `routing`: serves the tools of other MCP servers beside its own.
+    Routing,
     /// `parallelisation`: one tool over many inputs, or many tools over one input.
     Parallelisation,
     /// `agent-task-manager`: a task queue and workflow in a Durable Object.
@@ -171,6 +173,7 @@ impl TemplateKind {
         Self::OrchestratorWorkers,
         Self::AgentScheduler,
         Self::ToolCalling,
+        Self::Routing,
         Self::Parallelisation,
         Self::AgentTaskManager,
     ];
@@ -182,6 +185,7 @@ impl TemplateKind {
             Self::OrchestratorWorkers => "orchestrator-workers",
             Self::AgentScheduler => "agent-scheduler",
             Self::ToolCalling => "tool-calling",
+            Self::Routing => "routing",
             Self::Parallelisation => "parallelisation",
             Self::AgentTaskManager => "agent-task-manager",
         }

@@ -125,6 +125,7 @@ impl TemplateKind {
             Self::OrchestratorWorkers => &metamcp_templates::ORCHESTRATOR_WORKERS,
             Self::AgentScheduler => &metamcp_templates::AGENT_SCHEDULER,
             Self::ToolCalling => &metamcp_templates::TOOL_CALLING,
+            Self::Routing => &metamcp_templates::ROUTING,
             Self::Parallelisation => &metamcp_templates::PARALLELISATION,
             Self::AgentTaskManager => &metamcp_templates::AGENT_TASK_MANAGER,
         }

@@ -13,6 +13,7 @@ mod options;
 mod problems;
 mod prompt;
 mod resource;
+mod routing;
 mod schema;
 mod shape;
 mod text;

@@ -28,7 +28,8 @@ pub(super) fn rules(path: &Path, written: &[String], problems: &mut Problems) ->
     parsed.collect()
 }
 
-fn rule(text: &str) -> Result<EgressRule, String> {
+/// One rule, or what is wrong with it.
+pub(super) fn rule(text: &str) -> Result<EgressRule, String> {
     if let Some((address, prefix)) = text.split_once('/')
         && let Ok(address) = address.parse()
     {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::problems::{Path, Problems, did_you_mean, quote};
-use super::schema;
+use super::{routing, schema};
 use crate::definition::ServerDefinition;
 use crate::name::TemplateKind;
 
@@ -17,6 +17,7 @@ pub(super) fn check(
     definition: &ServerDefinition,
     problems: &mut Problems,
 ) -> Map<String, Value> {
+    let before = problems.len();
     let mut options = definition.options.clone();
     match &template.manifest().options {
         Some(schema) => {
@@ -28,6 +29,9 @@ pub(super) fn check(
         }
         None if options.is_empty() => {}
         None => problems.add(path, format!("the template {template} takes no options; remove them")),
+    }
+    if template == TemplateKind::Routing && problems.len() == before {
+        routing::check(path, &options, definition, problems);
     }
     options
 }

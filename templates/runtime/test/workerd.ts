@@ -16,6 +16,8 @@ export interface GeneratedServer {
   environment?: Record<string, string>;
   /** Classes of Durable Objects, by binding. */
   durableObjects?: Record<string, string>;
+  /** Lets it reach servers of the test, which stand at private addresses. */
+  privateNetwork?: boolean;
 }
 
 export interface RunningServer {
@@ -82,9 +84,11 @@ function configText(server: GeneratedServer): string {
     ),
     ...objects.map(([binding, name]) => `(name = "${binding}", durableObjectNamespace = "${name}")`),
   ];
+  const state = `(name = "state", disk = (path = "state", writable = true))`;
+  const network = `(name = "internet", network = (allow = ["public", "private"]))`;
   return `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
-  services = [(name = "main", worker = .main), (name = "state", disk = (path = "state", writable = true))],
+  services = [(name = "main", worker = .main), ${server.privateNetwork ? `${state}, ${network}` : state}],
   sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "main")],
 );
 const main :Workerd.Worker = (
