@@ -82,9 +82,15 @@ async function statusFailure(response: Response, id: number | undefined, bounds:
   }
   if (NOT_TAKEN.has(status)) return new UpstreamFailure("refused", `takes no requests now (HTTP ${status})`, { status });
   const error = await errorIn(response, id, bounds);
-  if (error !== undefined) return new UpstreamFailure("error", error.message, { status, code: error.code });
-  return new UpstreamFailure(status < 500 ? "refused" : "lost", `answered HTTP ${status}`, { status });
+  const codes = { status, ...(error && { code: error.code }) };
+  if (error !== undefined && (status === 400 || ABOUT_REQUEST.has(error.code))) return new UpstreamFailure("error", error.message, codes);
+  // Gateways speak JSON-RPC too, and say so by their status that the server behind them is not there.
+  const said = error === undefined ? "" : `: ${error.message}`;
+  return new UpstreamFailure(status < 500 ? "refused" : "lost", `answered HTTP ${status}${said}`, codes);
 }
+
+/** Method not found and invalid parameters: whoever says so has read the request. */
+const ABOUT_REQUEST = new Set([-32601, -32602]);
 
 interface RpcError {
   code: number;

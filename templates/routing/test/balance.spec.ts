@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { afterEach, describe, test } from "node:test";
-import { result, startUpstream, type FakeTool, type FakeUpstream } from "./fake-upstream.ts";
+import { error, result, startUpstream, type FakeTool, type FakeUpstream } from "./fake-upstream.ts";
 import { eventually, startRouter, type Router, type RouterInShort, type UpstreamInShort } from "./router.ts";
 
 let router: Router | undefined;
@@ -75,6 +75,14 @@ describe("a failed call", () => {
       assert.deepEqual(calls()[1], 1);
     });
   }
+
+  test("that a gateway answers with an error of its own goes to another replica", async () => {
+    await routerOver(2, { strategy: "failover" });
+    replicas[0]!.behave = (seen, response) => error(response, seen, -32603, "there is no server of this name", 404);
+    await callTimes(1, "db_write");
+    assert.equal(calls()[1], 1);
+    assert.match((await router!.status()).replicas[0].lastFailure.message, /^answered HTTP 404: there is no server of this name$/);
+  });
 
   test("that may have been carried out is repeated for a tool that reads", async () => {
     await routerOver(2, { strategy: "failover" });
