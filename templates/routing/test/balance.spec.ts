@@ -57,10 +57,10 @@ describe("strategies", () => {
     const slow = replicas[0]!;
     slow.behave = (seen, response) => {
       if (seen.method !== "tools/call") return false;
-      setTimeout(() => result(response, seen, { content: [{ type: "text", text: "done" }] }), 500);
+      setTimeout(() => result(response, seen, { content: [{ type: "text", text: "done" }] }), 1500);
     };
     await callTimes(8, "db_read");
-    assert.deepEqual(calls(), [1, 7]);
+    assert.ok(slow.calls() < replicas[1]!.calls(), `${calls()}`);
     const status = await router!.status();
     assert.ok(status.replicas[0].latencyMs > status.replicas[1].latencyMs);
   });

@@ -15,11 +15,14 @@ async function upstream(tools: FakeTool[] = [{ name: "query" }]): Promise<FakeUp
 
 /** A router whose first list is there, before its upstream's calls begin to fail. */
 async function routerOver(fake: FakeUpstream, calls: FakeUpstream["behave"], more: object = {}): Promise<Router> {
-  router = await startRouter({ upstreams: [{ name: "db", urls: [fake.url], timeoutMs: 1000, ...more }] });
+  router = await startRouter({ upstreams: [{ name: "db", urls: [fake.url], ...more }] });
   await router.names();
   fake.behave = (seen, response) => (seen.method === "tools/call" ? calls?.(seen, response) : false);
   return router;
 }
+
+/** For calls that have to run out of time. */
+const SLOW = { timeoutMs: 500 };
 
 afterEach(async () => {
   await router?.stop();
@@ -76,13 +79,13 @@ describe("an upstream that is slow", () => {
 
   test("to answer is given up", async () => {
     const database = await upstream();
-    await routerOver(database, () => {});
+    await routerOver(database, () => {}, SLOW);
     assert.match(await router!.text("db_query"), /did not answer in time; the call may have been carried out, and was not repeated/);
   });
 
   test("in the middle of an answer is given up", async () => {
     const database = await upstream();
-    await routerOver(database, (_, response) => void response.writeHead(200, { "content-type": "text/event-stream" }).write("data: {"));
+    await routerOver(database, (_, response) => void response.writeHead(200, { "content-type": "text/event-stream" }).write("data: {"), SLOW);
     assert.match(await router!.text("db_query"), /did not answer in time/);
   });
 
@@ -92,7 +95,7 @@ describe("an upstream that is slow", () => {
     await routerOver(database, (_, response) => {
       response.writeHead(200, { "content-type": "text/event-stream" });
       timers.push(setInterval(() => response.write(": still here\n\n"), 20));
-    });
+    }, SLOW);
     assert.match(await router!.text("db_query"), /did not answer in time/);
     timers.forEach(clearInterval);
   });
