@@ -99,11 +99,12 @@ export class Upstream {
         if (!(thrown instanceof UpstreamFailure) || call.signal.aborted) throw thrown;
         if (thrown.kind === "error") throw await this.#answered(tool, thrown);
         failures.push(`replica ${replica.index} (${replica.host}) ${thrown.message}`);
-        const carriedOut = thrown.kind !== "refused";
-        if (thrown.kind === "large" || (carriedOut && !repeatable)) throw new Error(this.#failed(tool, failures, carriedOut));
+        // It would be as large elsewhere.
+        if (thrown.kind === "large") throw new Error(this.#failed(tool, failures));
+        if (thrown.kind !== "refused" && !repeatable) throw new Error(`${this.#failed(tool, failures)}; ${DOUBT}`);
       }
     }
-    throw new Error(failures.length === 0 ? this.#down() : this.#failed(tool, failures, false));
+    throw new Error(failures.length === 0 ? this.#down() : this.#failed(tool, failures));
   }
 
   /** A health check of one replica, also of one that gets no calls; whether it answered. */
@@ -114,7 +115,8 @@ export class Upstream {
       () => true,
       (thrown: unknown) => {
         if (!(thrown instanceof UpstreamFailure)) throw thrown;
-        return false;
+        // Whoever answers that it knows no such method is there.
+        return thrown.kind === "error";
       },
     );
   }
@@ -211,12 +213,12 @@ export class Upstream {
     if (maybeGone && this.list?.tools.has(tool.name) === false) {
       return new Error(`upstream ${quote(this.name)} has no tool ${quote(tool.name)} any more: list the tools again`);
     }
-    return new Error(`upstream ${quote(this.name)} answered with an error: ${failure.message} (code ${failure.code})`);
+    const code = failure.code === undefined ? "" : ` (code ${failure.code})`;
+    return new Error(`upstream ${quote(this.name)} answered with an error: ${failure.message}${code}`);
   }
 
-  #failed(tool: Tool, failures: string[], carriedOut: boolean): string {
-    const doubt = carriedOut ? "; the call may have been carried out, and was not repeated, since the tool is not marked as read-only or idempotent" : "";
-    return `upstream ${quote(this.name)} did not answer the call of ${quote(tool.name)}: ${failures.join("; ")}${doubt}`;
+  #failed(tool: Tool, failures: string[]): string {
+    return `upstream ${quote(this.name)} did not answer the call of ${quote(tool.name)}: ${failures.join("; ")}`;
   }
 
   #down(): string {
@@ -230,6 +232,9 @@ export class Upstream {
     return `replica ${replica.index} (${replica.host}) ${replica.lastFailure?.message ?? "did not answer a check"}`;
   }
 }
+
+const DOUBT =
+  "the call may have been carried out, and was not repeated, since the tool is not marked as read-only or idempotent";
 
 const INVALID_PARAMS = -32602;
 const METHOD_NOT_FOUND = -32601;
@@ -261,7 +266,8 @@ async function listTools(replica: Replica, bounds: RequestOptions): Promise<Tool
 /** A result of `tools/call`; the runtime holds its blocks to the protocol. */
 function readResult(result: unknown): CallToolResult {
   if (isObject(result) && result["resultType"] === "input_required") {
-    throw new UpstreamFailure("invalid", "asked for input of its client, which a routing server does not pass on");
+    // The replica works: it has a tool that cannot be used from here.
+    throw new UpstreamFailure("error", "it asks for input of its client, which a routing server does not pass on");
   }
   const content = isObject(result) ? result["content"] : undefined;
   if (!Array.isArray(content) || !content.every((block) => isObject(block) && typeof block["type"] === "string")) {

@@ -111,7 +111,7 @@ const LIES: [what: string, calls: (seen: Seen, response: ServerResponse) => void
   ["no result of a tool", (seen, response) => result(response, seen, { content: "hello" }), /no result of a tool/],
   ["blocks that are none", (seen, response) => result(response, seen, { content: [1] }), /no result of a tool/],
   ["blocks of no known kind", (seen, response) => result(response, seen, { content: [{ type: "hologram" }] }), /returned an invalid MCP result/],
-  ["a question", (seen, response) => result(response, seen, { resultType: "input_required", inputRequests: {} }), /asked for input of its client/],
+  ["a question", (seen, response) => result(response, seen, { resultType: "input_required", inputRequests: {} }), /it asks for input of its client/],
   ["an empty stream", (_, response) => stream(response, []), /ended its event stream without an answer/],
   ["a redirect", (_, response) => void response.writeHead(307, { location: "http://elsewhere.example/mcp" }).end(), /redirects to elsewhere\.example/],
   ["401", (_, response) => void response.writeHead(401).end(), /does not accept its credentials \(HTTP 401\)/],
@@ -133,7 +133,7 @@ describe("an upstream that answers a call with", () => {
       const text = await router!.text("db_query");
       assert.match(text, /^error: /);
       assert.match(text, told);
-      assert.doesNotMatch(text, /secret trace/);
+      assert.doesNotMatch(text, /secret trace|undefined/);
       assert.equal(database.calls(), 1);
     });
   }
