@@ -28,7 +28,7 @@ const USAGE: &str = "usage: meta_mcp_server (--stdio | --http ADDRESS:PORT [--no
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,rmcp=error"));
     // Standard output belongs to the protocol.
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let options = Options::parse(std::env::args().skip(1))?;

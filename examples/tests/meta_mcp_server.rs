@@ -49,7 +49,12 @@ struct Http {
 
 impl Http {
     async fn start(data_dir: &Path) -> Self {
-        let mut process = start(data_dir, &["--http", "127.0.0.1:0"]);
+        Self::start_with(data_dir, &[]).await
+    }
+
+    async fn start_with(data_dir: &Path, more: &[&str]) -> Self {
+        let arguments = [&["--http", "127.0.0.1:0"], more].concat();
+        let mut process = start(data_dir, &arguments);
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let mut admin_key = None;
         loop {
@@ -209,6 +214,78 @@ async fn a_second_process_on_a_directory_is_a_bridge_to_the_first() {
     let third = Host::start(folder.path()).await;
     assert_eq!(third.client.data("list_mcp_servers", json!({})).await["servers"][0]["name"], "shared");
     third.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_is_there_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut killed = Http::start(folder.path()).await;
+    let key = killed.admin_key.clone().unwrap();
+    let client = killed.connect(&key).await;
+    client.data("init_mcp_server", json!({ "name": "kept", "description": "Is kept." })).await;
+    let tool =
+        json!({ "serverId": "kept", "toolName": "say", "description": "Says.", "implementation": "return 'here';" });
+    client.data("add_mcp_tool", tool).await;
+    let url = client.data("deploy_mcp_server", json!({ "serverId": "kept" })).await["url"].take();
+    killed.process.kill().await.unwrap();
+
+    let again = Http::start(folder.path()).await;
+    let client = again.connect(&key).await;
+    let details = client.data("get_mcp_server_details", json!({ "serverId": "kept" })).await;
+    assert_eq!((&details["url"], &details["tools"]), (&url, &json!(["say"])));
+    assert_eq!(text(&client.call("call_mcp_tool", json!({ "serverId": "kept", "toolName": "say" })).await), "here");
+    again.end().await;
+}
+
+/// Scenarios of the official suite that need no tools, resources or prompts of the suite's own.
+const SCENARIOS: [(&str, &[&str]); 2] = [
+    (
+        "2026-07-28",
+        &[
+            "completion-complete",
+            "tools-list",
+            "resources-list",
+            "sep-2164-resource-not-found",
+            "prompts-list",
+            "dns-rebinding-protection",
+            "caching",
+            "http-header-validation",
+            "server-sse-multiple-streams",
+        ],
+    ),
+    (
+        "2025-11-25",
+        &[
+            "server-initialize",
+            "ping",
+            "completion-complete",
+            "tools-list",
+            "resources-list",
+            "prompts-list",
+            "dns-rebinding-protection",
+            "server-session-lifecycle",
+            "server-sse-polling",
+        ],
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Node 22 and the conformance suite, which .ci/run installs"]
+async fn the_official_suite_finds_nothing_where_it_brings_no_fixtures() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Http::start_with(folder.path(), &["--no-key"]).await;
+    let suite = tools().join("node_modules/@modelcontextprotocol/conformance/dist/index.js");
+    for (revision, scenarios) in SCENARIOS {
+        for scenario in scenarios {
+            let mut command = Command::new("node");
+            command.arg(&suite).args(["server", "--url", &server.url, "--spec-version", revision]);
+            command.args(["--scenario", scenario, "--output-dir"]).arg(folder.path().join("results"));
+            let output = timeout(LIMIT, command.kill_on_drop(true).output()).await.unwrap().unwrap();
+            let report = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success(), "{scenario} of {revision}:\n{report}");
+        }
+    }
+    server.end().await;
 }
 
 /// Where `.ci/run` installs what tests need.

@@ -126,8 +126,8 @@ impl Connections {
         let known = self.backends.registry.list_connections(server.id).await?;
         let id = match known.iter().find(|known| known.name == name) {
             Some(known) => {
-                let drift = Drift::between(&pinned(known)?, &seen.pinned);
-                if pinned(known)?.url != *url || !drift.is_empty() {
+                let pinned = known.pinned()?;
+                if pinned.url != *url || !Drift::between(&pinned, &seen.pinned).is_empty() {
                     return Err(Error::new(ErrorKind::AlreadyExists, format!("connection {name:?} exists already"))
                         .with_help("accept what changed, or remove the connection first"));
                 }
@@ -147,14 +147,14 @@ impl Connections {
     /// How an external server differs now from what was written down.
     pub async fn drift(&self, key: &ServerKey, name: &str) -> Result<Drift> {
         let (_, connection) = self.find(key, name).await?;
-        let pinned = pinned(&connection)?;
+        let pinned = connection.pinned()?;
         Ok(Drift::between(&pinned, &self.probe(&pinned.url).await?.pinned))
     }
 
     /// Writes down what the external server offers now, and what that changed.
     pub async fn accept(&self, key: &ServerKey, name: &str) -> Result<Drift> {
         let (server, connection) = self.find(key, name).await?;
-        let old = pinned(&connection)?;
+        let old = connection.pinned()?;
         let seen = self.probe(&old.url).await?;
         let drift = Drift::between(&old, &seen.pinned);
         self.write(&server, connection.id, name, seen).await?;
@@ -179,7 +179,7 @@ impl Connections {
         arguments: Map<String, Value>,
     ) -> Result<ToolAnswer> {
         let (_, connection) = self.find(key, name).await?;
-        let pinned = pinned(&connection)?;
+        let pinned = connection.pinned()?;
         let (client, seen) = self.open(&pinned.url).await?;
         let drift = Drift::between(&pinned, &seen.pinned);
         if !drift.is_empty() {
@@ -248,7 +248,10 @@ impl Connections {
 impl ClientConnection {
     /// What was written down of the external server.
     pub fn pinned(&self) -> Result<PinnedServer> {
-        pinned(self)
+        serde_json::from_value(self.config.clone()).map_err(|error| {
+            let message = format!("connection {:?} is not stored as it should be", self.name);
+            Error::new(ErrorKind::Unexpected, message).with_source(error)
+        })
     }
 }
 
@@ -292,13 +295,6 @@ fn printable(text: &str) -> String {
 /// A URL without what may be secret in it.
 fn shown(url: &Url) -> String {
     format!("{}{}", url.origin().ascii_serialization(), url.path())
-}
-
-fn pinned(connection: &ClientConnection) -> Result<PinnedServer> {
-    serde_json::from_value(connection.config.clone()).map_err(|error| {
-        let message = format!("connection {:?} is not stored as it should be", connection.name);
-        Error::new(ErrorKind::Unexpected, message).with_source(error)
-    })
 }
 
 fn drifted(name: &str, drift: &Drift) -> Error {

@@ -78,7 +78,7 @@ impl Servers {
 
     /// Tools of all servers whose name or description has words of `query`, the best first, at most `limit`.
     ///
-    /// Working definitions are searched; [`FoundTool::live`] says whether the tool can be called already.
+    /// Working definitions are searched, every one of them, so the cost grows with their number; [`FoundTool::live`] says whether the tool can be called already.
     pub async fn search_tools(&self, query: &str, limit: usize) -> Result<Vec<FoundTool>> {
         let words: Vec<String> = words_of(query).collect();
         let mut found = Vec::new();
@@ -119,7 +119,9 @@ fn words_of(text: &str) -> impl Iterator<Item = String> {
 fn matching_tools(record: &ServerRecord, query: &[String]) -> Vec<(usize, FoundTool)> {
     let score = |text: &str| {
         let words: Vec<_> = words_of(text).collect();
-        query.iter().filter(|wanted| words.iter().any(|word| word.starts_with(wanted.as_str()))).count()
+        // Short words are the beginning of too many others.
+        let fits = |word: &String, wanted: &String| word == wanted || (wanted.len() > 2 && word.starts_with(wanted));
+        query.iter().filter(|wanted| words.iter().any(|word| fits(word, wanted))).count()
     };
     let server = score(record.name.as_str()) + score(&record.definition.description);
     let tools = record.definition.tools.iter().map(|tool| {

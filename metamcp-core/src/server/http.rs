@@ -210,7 +210,7 @@ fn mcp_service(
         .with_json_response(true)
         .with_max_request_body_bytes(config.max_body_bytes)
         .with_allowed_hosts(hosts(config, address.ip()))
-        .with_allowed_origins(config.allowed_origins.clone())
+        .with_allowed_origins(origins(config, address))
         .enforce_origin_validation()
         .with_cancellation_token(stop.child_token());
     StreamableHttpService::new(move || Ok(server.clone()), NeverSessionManager::default().into(), settings)
@@ -223,6 +223,15 @@ fn hosts(config: &HttpConfig, listening: IpAddr) -> Vec<String> {
     }
     hosts.extend(config.allowed_hosts.iter().cloned());
     hosts
+}
+
+/// Its own origin, by each of its names, and those that were allowed.
+fn origins(config: &HttpConfig, address: SocketAddr) -> Vec<String> {
+    let own = hosts(config, address.ip()).into_iter().map(|host| {
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        format!("http://{host}:{}", address.port())
+    });
+    own.chain(config.allowed_origins.iter().cloned()).collect()
 }
 
 /// Accepts connections until it is stopped; then those with a request in flight end it.

@@ -75,7 +75,10 @@ pub(super) fn prompts() -> ListPromptsResult {
 
 pub(super) fn prompt(name: &str, argument: impl Fn(&str) -> Option<String>) -> Result<GetPromptResult> {
     if name != PROMPT {
-        return Err(Error::new(ErrorKind::NotFound, format!("there is no prompt {name:?}; there is {PROMPT}")));
+        // Of prompts, unlike resources, the protocol says that this is an invalid argument.
+        let short: String = name.chars().take(128).collect();
+        let message = format!("there is no prompt {short:?}; there is {PROMPT}");
+        return Err(Error::new(ErrorKind::InvalidDefinition, message));
     }
     let Some(goal) = argument("goal") else {
         return Err(Error::new(ErrorKind::InvalidDefinition, "the argument \"goal\" is missing"));

@@ -1,5 +1,5 @@
 //! The table of tools: name, scope, effect, description, function. There is no other way to add a tool, so none is
-//! without a scope.
+//! without a scope. Not formatted, so that a tool is a line.
 
 use std::sync::LazyLock;
 

@@ -214,6 +214,7 @@ async fn web_pages_and_rebound_names_stay_outside() {
         ("origin", "https://evil.example.com", 403),
         ("origin", "null", 403),
         ("origin", "https://app.example.com", 200),
+        ("origin", guarded.server.url().origin().ascii_serialization().as_str(), 200),
     ] {
         let response = guarded.post(key.expose_secret(), &message).header(name, value).send().await.unwrap();
         assert_eq!(response.status().as_u16(), expected, "{name}: {value}");
