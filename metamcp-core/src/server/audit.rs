@@ -5,13 +5,14 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::access::Access;
+use super::call::Call;
 use super::tool::{Effect, ToolEntry};
 use crate::canonical::canonical_json;
 use crate::keys::Scope;
 use crate::name::{ServerKey, ServerName};
 use crate::registry::AuditEntry;
 use crate::source_tree::Digest;
-use crate::{MetaMcp, Result};
+use crate::{Error, ErrorKind, MetaMcp, Result};
 
 /// What is known of a server before or after a call.
 struct Seen {
@@ -19,37 +20,48 @@ struct Seen {
     digest: Option<Digest>,
 }
 
-/// Runs a call and, if it changed something, writes down that it did. A call that failed changed nothing.
-pub(super) async fn audited(
-    meta: &MetaMcp,
-    access: &Access,
-    entry: &ToolEntry,
-    arguments: &Value,
-    work: impl Future<Output = Result<CallToolResponse>>,
-) -> Result<CallToolResponse> {
+/// Runs a call and writes down what it did: of code that runs, before it does; of a change, once it is made. What fails
+/// may have made a part of it, and is written down as failed.
+pub(super) async fn audited(call: Call, entry: &ToolEntry, arguments: Value) -> Result<CallToolResponse> {
     if entry.effect == Effect::Reads || entry.scope == Scope::Call {
-        return work.await;
+        return entry.run(call, arguments).await;
     }
-    let key = server_of(entry, arguments);
-    let before = look(meta, key.as_ref()).await;
-    let response = work.await?;
-    if !matches!(&response, CallToolResponse::Complete(result) if result.is_error != Some(true)) {
-        return Ok(response);
+    let (meta, access) = (call.meta.clone(), call.access.clone());
+    let key = server_of(entry, &arguments);
+    let before = look(&meta, key.as_ref()).await;
+    if entry.effect == Effect::Runs {
+        write(&meta, &access, entry.name().to_owned(), [&before, &before]).await;
+        return entry.run(call, arguments).await;
     }
-    let after = look(meta, key.as_ref()).await;
+    let response = entry.run(call, arguments).await;
+    let action = match &response {
+        Ok(CallToolResponse::Complete(result)) if result.is_error != Some(true) => entry.name().to_owned(),
+        Err(error) if !is_refusal(error) => format!("{} failed", entry.name()),
+        _ => return response,
+    };
+    let after = look(&meta, key.as_ref()).await;
+    write(&meta, &access, action, [&before, &after]).await;
+    response
+}
+
+/// Whether a call ended before it changed anything.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidDefinition | ErrorKind::NotFound | ErrorKind::PermissionDenied)
+}
+
+async fn write(meta: &MetaMcp, access: &Access, action: String, [before, after]: [&Seen; 2]) {
     let audit = AuditEntry {
         at: OffsetDateTime::now_utc(),
         actor: access.actor().to_owned(),
-        action: entry.name().to_owned(),
-        server: before.name.or(after.name).map(Into::into),
-        before: before.digest,
-        after: after.digest,
+        action,
+        server: before.name.as_ref().or(after.name.as_ref()).cloned().map(Into::into),
+        before: before.digest.clone(),
+        after: after.digest.clone(),
     };
-    // The change is made: a caller who is told that it failed would make it again.
+    // A caller who is told that a change which is made failed would make it again.
     if let Err(error) = meta.append_audit(&audit).await {
         tracing::error!(%error, ?audit, "the audit log could not be written");
     }
-    Ok(response)
 }
 
 /// The server that a call is about, as its arguments name it.

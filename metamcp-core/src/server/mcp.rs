@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use rmcp::model::{
     ArgumentInfo, CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult, ErrorData,
     GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult, ListResourceTemplatesResult,
@@ -12,16 +13,20 @@ use rmcp::model::{
 use rmcp::service::RequestContext;
 use rmcp::{RoleServer, ServerHandler};
 use serde_json::Value;
+use tokio::task::JoinError;
 
 use super::access::Access;
 use super::audit::audited;
 use super::call::Call;
-use super::tool::error_response;
+use super::tool::{Effect, error_response};
 use super::{resources, table};
 use crate::{Error, ErrorKind, MetaMcp, Result};
 
 /// Longest call of a tool: every wait inside has its own, shorter limit.
 const CALL_LIMIT: Duration = Duration::from_secs(900);
+
+const GOES_ON: &str = "a change that was begun goes on: get_mcp_server_details, list_versions and list_audit_log show \
+    what became of it";
 
 const INSTRUCTIONS: &str = "Makes MCP servers at run time. To add a capability you lack: search_mcp_tools; if there \
     is none, init_mcp_server, add_mcp_tool (a JavaScript body), test_mcp_tool until it answers right, \
@@ -69,10 +74,15 @@ impl MetaMcpServer {
         let arguments = Value::Object(request.arguments.unwrap_or_default());
         let call = Call::new(self.meta.clone(), access.clone())
             .with_progress(context.peer.clone(), context.meta.get_progress_token());
-        let work = audited(&self.meta, &access, entry, &arguments, entry.run(call, arguments.clone()));
+        let work = audited(call, entry, arguments);
+        let work = match entry.effect {
+            Effect::Reads | Effect::Runs => work.boxed(),
+            // Who stops waiting does not stop a change half-way, nor its entry in the audit log.
+            Effect::Adds | Effect::Changes => tokio::spawn(work).map(|ended| ended.unwrap_or_else(panicked)).boxed(),
+        };
         tokio::select! {
             answered = tokio::time::timeout(CALL_LIMIT, work) => answered.unwrap_or_else(|_| Err(too_long(entry.name()))),
-            () = context.ct.cancelled() => Err(Error::new(ErrorKind::TimedOut, "the call was cancelled")),
+            () = context.ct.cancelled() => Err(Error::new(ErrorKind::TimedOut, "the call was cancelled").with_help(GOES_ON)),
         }
     }
 }
@@ -190,5 +200,9 @@ fn unknown_tool(name: &str, near: Option<&str>) -> Error {
 }
 
 fn too_long(tool: &str) -> Error {
-    Error::new(ErrorKind::TimedOut, format!("{tool} took longer than {} s", CALL_LIMIT.as_secs()))
+    Error::new(ErrorKind::TimedOut, format!("{tool} took longer than {} s", CALL_LIMIT.as_secs())).with_help(GOES_ON)
+}
+
+fn panicked(error: JoinError) -> Result<CallToolResponse> {
+    Err(Error::new(ErrorKind::Unexpected, "the call broke down").with_source(error))
 }
