@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ::http::{HeaderMap, Method, Request, Response, header};
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -24,7 +24,7 @@ use super::http::{Authentication, Guarded, HttpConfig};
 use super::table;
 use crate::{ErrorKind, MetaMcp};
 
-/// How often a stream looks whether its key still holds.
+/// How often a request in flight looks whether its key still holds.
 const KEY_CHECK: Duration = Duration::from_secs(2);
 
 pub(super) type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
@@ -52,13 +52,16 @@ impl Guarded {
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         match self.guard.admit(request).await {
             Ok((request, key)) => {
-                let (parts, body) = self.mcp.handle(request).await.into_parts();
-                let body = body.into_data_stream();
-                let body = match key {
-                    Some(key) => body.take_until(revoked(self.guard.meta.clone(), key)).boxed(),
-                    None => body.boxed(),
+                let mut ended = match key {
+                    Some(key) => revoked(self.guard.meta.clone(), key).boxed(),
+                    None => std::future::pending().boxed(),
                 };
-                let frames = body.map(|data| data.map(Frame::data));
+                let response = tokio::select! {
+                    response = self.mcp.handle(request) => response,
+                    () = &mut ended => return Refusal::WrongKey.into_response(),
+                };
+                let (parts, body) = response.into_parts();
+                let frames = body.into_data_stream().take_until(ended).map(|data| data.map(Frame::data));
                 Response::from_parts(parts, StreamBody::new(frames).boxed_unsync())
             }
             Err(refusal) => refusal.into_response(),

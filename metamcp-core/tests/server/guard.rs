@@ -243,6 +243,27 @@ async fn a_key_that_is_revoked_ends_its_streams() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_revoked_ends_a_call_that_has_not_answered() {
+    let guarded = Guarded::start().await;
+    let (id, key) = guarded.key(&[Scope::Admin]).await;
+    let definition = json!({
+        "name": "slow", "description": "Hangs.",
+        "tools": [{ "name": "wait", "description": "Hangs.", "implementation": "return 'hang';" }]
+    });
+    guarded.call(&key, "import_server", json!({ "definition": definition })).await;
+    let call = guarded.call(&key, "test_mcp_tool", json!({ "serverId": "slow", "toolName": "wait" }));
+    let revoke = async {
+        // Code that runs is in the audit log before it does.
+        while guarded.meta.audit(1).await.unwrap()[0].action != "test_mcp_tool" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        guarded.meta.api_keys().revoke(id).await.unwrap();
+    };
+    let (response, ()) = timeout(LIMIT, async { tokio::join!(call, revoke) }).await.unwrap();
+    assert_eq!(response.status().as_u16(), 401);
+}
+
+#[tokio::test]
 async fn clients_of_both_eras_come_through() {
     let guarded = Guarded::start().await;
     let (_, key) = guarded.key(&[Scope::Admin]).await;
