@@ -129,6 +129,8 @@ impl Default for HttpConfig {
 pub struct HttpServer {
     url: Url,
     stop: CancellationToken,
+    /// Ends the requests in flight.
+    cut: CancellationToken,
     task: JoinHandle<()>,
 }
 
@@ -149,6 +151,7 @@ impl HttpServer {
 
 impl Drop for HttpServer {
     fn drop(&mut self) {
+        self.cut.cancel();
         self.task.abort();
     }
 }
@@ -171,11 +174,11 @@ pub async fn serve_http(meta: MetaMcp, config: HttpConfig) -> Result<HttpServer>
     let url = format!("http://{address}/mcp")
         .parse()
         .map_err(|error| Error::new(ErrorKind::Unexpected, "an address makes no URL").with_source(error))?;
-    let stop = CancellationToken::new();
+    let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     let server =
-        Arc::new(Guarded { mcp: mcp_service(&meta, &config, address, &stop), guard: Guard::new(meta, &config) });
+        Arc::new(Guarded { mcp: mcp_service(&meta, &config, address, &cut), guard: Guard::new(meta, &config) });
     let task = tokio::spawn(accept(listener, server, stop.clone()));
-    Ok(HttpServer { url, stop, task })
+    Ok(HttpServer { url, stop, cut, task })
 }
 
 async fn check(meta: &MetaMcp, config: &HttpConfig) -> Result<()> {
@@ -202,7 +205,7 @@ fn mcp_service(
     meta: &MetaMcp,
     config: &HttpConfig,
     address: SocketAddr,
-    stop: &CancellationToken,
+    cut: &CancellationToken,
 ) -> StreamableHttpService<MetaMcpServer, NeverSessionManager> {
     let server = MetaMcpServer::guarded(meta.clone());
     let settings = StreamableHttpServerConfig::default()
@@ -212,7 +215,7 @@ fn mcp_service(
         .with_allowed_hosts(hosts(config, address.ip()))
         .with_allowed_origins(origins(config, address))
         .enforce_origin_validation()
-        .with_cancellation_token(stop.child_token());
+        .with_cancellation_token(cut.child_token());
     StreamableHttpService::new(move || Ok(server.clone()), NeverSessionManager::default().into(), settings)
 }
 
