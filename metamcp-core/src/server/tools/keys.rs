@@ -29,7 +29,8 @@ pub(in crate::server) struct CreateKey {
     expires_in_days: Option<i64>,
 }
 
-#[derive(Debug, Serialize, JsonSchema)]
+// No `Debug`: it would show the key.
+#[derive(Serialize, JsonSchema)]
 pub(in crate::server) struct CreatedKey {
     id: String,
     /// Shown this once
