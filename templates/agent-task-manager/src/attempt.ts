@@ -32,10 +32,11 @@ export function optionsOf({ catalog }: Host): QueueOptions {
 export async function runAttempt(host: Host, attempt: Attempt): Promise<Outcome> {
   try {
     const { client, signal } = attempt;
-    const parameters = resolveReferences(attempt.arguments, attempt.resultOf);
+    const { maxArgumentBytes, maxResultBytes } = optionsOf(host);
+    const parameters = resolveReferences(attempt.arguments, attempt.resultOf, maxArgumentBytes + maxResultBytes);
     const questions = client && new Questions(client.answers, client.capabilities);
     const outcome = await attemptTool(host, attempt.tool, parameters, { request: undefined, signal, questions, depth: 0 });
-    if (!(outcome instanceof InputNeeded)) return kept(outcome, optionsOf(host).maxResultBytes);
+    if (!(outcome instanceof InputNeeded)) return kept(outcome, maxResultBytes);
     return asked(outcome.requests, client?.capabilities ?? {});
   } catch (error) {
     if (BodyFailure.is(error)) return failure(error.kind, error.message);

@@ -11,7 +11,7 @@ export interface Reference {
   pointer?: string;
 }
 
-/** A reference leads nowhere. */
+/** A reference leads nowhere, or to more than a task may take. */
 export class ReferenceFailure extends Error {}
 
 export function isReference(value: unknown): value is Reference {
@@ -21,18 +21,38 @@ export function isReference(value: unknown): value is Reference {
 
 /** The tasks that arguments refer to. */
 export function referencesIn(value: unknown): Set<string> {
-  const found = new Set<string>();
-  replaceReferences(value, ({ $result }) => void found.add($result));
-  return found;
+  return new Set(listReferences(value).map(({ $result }) => $result));
 }
 
-/** The arguments with every reference replaced by its value. */
-export function resolveReferences(value: unknown, resultOf: (task: string) => CallToolResult | undefined): unknown {
-  return replaceReferences(value, ({ $result, pointer = "" }) => {
-    const result = resultOf($result);
-    if (result === undefined) throw new ReferenceFailure(`task ${$result} has no result`);
-    return follow(pointer, valueOf(result), $result);
-  });
+/** The arguments with every reference replaced by its value, which all together may have `maxBytes` of JSON. */
+export function resolveReferences(
+  value: unknown,
+  resultOf: (task: string) => CallToolResult | undefined,
+  maxBytes: number,
+): unknown {
+  const values = new Map<Reference, unknown>();
+  let bytes = 0;
+  // Task by task: each result is read once, and only one of them is held at a time.
+  for (const [task, references] of Map.groupBy(listReferences(value), ({ $result }) => $result)) {
+    const result = resultOf(task);
+    if (result === undefined) throw new ReferenceFailure(`task ${task} has no result`);
+    const whole = valueOf(result);
+    for (const reference of references) {
+      const text = JSON.stringify(follow(reference.pointer ?? "", whole, task));
+      bytes += new TextEncoder().encode(text).byteLength;
+      if (bytes > maxBytes) {
+        throw new ReferenceFailure(`what the arguments refer to has more than ${maxBytes} bytes: refer to less by pointer`);
+      }
+      values.set(reference, JSON.parse(text));
+    }
+  }
+  return replaceReferences(value, (reference) => values.get(reference));
+}
+
+function listReferences(value: unknown): Reference[] {
+  const found: Reference[] = [];
+  replaceReferences(value, (reference) => void found.push(reference));
+  return found;
 }
 
 function replaceReferences(value: unknown, replace: (reference: Reference) => unknown): unknown {

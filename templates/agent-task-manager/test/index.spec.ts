@@ -96,6 +96,17 @@ describe("the queue", () => {
     });
   });
 
+  test("a task takes no more from results than it may", async () => {
+    const text = "x".repeat(900);
+    const whole = await enqueue("echo", { arguments: { text } });
+    const spread = (count: number) => enqueue("echo", { arguments: { text: "short", all: Array(count).fill({ $result: whole }) } });
+    await until(await spread(3), "completed");
+    assert.deepEqual((await until(await spread(4), "failed")).error, {
+      cause: "reference",
+      message: "what the arguments refer to has more than 3072 bytes: refer to less by pointer",
+    });
+  });
+
   test("what depends on a failed task is blocked or cancelled, and a retry lets it go on", async () => {
     const first = await enqueue("second_time", { maxAttempts: 1 });
     const blocked = await enqueue("echo", { arguments: { text: "after" }, dependsOn: [first] });
