@@ -27,7 +27,7 @@ export class Ledger {
     if (known !== undefined) return this.#again(known, spec);
     const missing = spec.dependsOn.filter((id) => this.tasks.find(id) === undefined);
     if (missing.length > 0) return { problem: `dependsOn names tasks that do not exist: ${missing.join(", ")}` };
-    if (this.tasks.size() >= this.maxTasks && !this.tasks.makeRoom()) {
+    if (this.tasks.size() >= this.maxTasks && !this.tasks.makeRoom(spec.dependsOn)) {
       return { problem: `the queue is full: it keeps ${this.maxTasks} tasks (option maxTasks); try again once some have ended` };
     }
     const id = crypto.randomUUID();

@@ -158,12 +158,13 @@ export class TaskStore {
     this.#remove("expires <= ?", "seq", BATCH, now);
   }
 
-  /** Removes the task that ended longest ago and is nobody's call; whether there was one. */
-  makeRoom(): boolean {
-    return this.#remove("ended IS NOT NULL AND client IS NULL", "ended", 1);
+  /** Removes the task that ended longest ago, a client's call only where there is no other; whether there was one. */
+  makeRoom(keep: string[]): boolean {
+    const condition = "ended IS NOT NULL AND id NOT IN (SELECT value FROM json_each(?))";
+    return this.#remove(condition, "client IS NOT NULL, ended", 1, JSON.stringify(keep));
   }
 
-  #remove(condition: string, order: string, most: number, ...values: number[]): boolean {
+  #remove(condition: string, order: string, most: number, ...values: (number | string)[]): boolean {
     const unneeded = `NOT EXISTS (SELECT 1 FROM dependency JOIN task AS other ON other.id = dependency.task
       WHERE dependency.dependency = task.id AND other.ended IS NULL)`;
     const query = `SELECT id FROM task WHERE ${condition} AND ${unneeded} ORDER BY ${order} LIMIT ?`;

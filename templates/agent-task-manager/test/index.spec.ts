@@ -221,6 +221,16 @@ describe("a queue that runs one at a time and keeps five", () => {
     assert.match(await refusal("get_task", { id: oldest.id }), /there is no task/);
     assert.equal((await use("queue_status")).kept, 5);
   });
+
+  test("what a new task depends on makes no room for it", async () => {
+    const { tasks } = await use("list_tasks");
+    for (const { id } of tasks) await until(id, "completed");
+    const [newest, ...others] = tasks.toSorted((a: any, b: any) => Date.parse(b.endedAt) - Date.parse(a.endedAt));
+    const dependsOn = others.map(({ id }: any) => id);
+    await until(await enqueue("marks", { arguments: { name: "next" }, dependsOn }), "completed");
+    for (const id of dependsOn) assert.equal((await use("get_task", { id })).status, "completed");
+    assert.match(await refusal("get_task", { id: newest.id }), /there is no task/);
+  });
 });
 
 describe("a tool that runs one call at a time", () => {

@@ -146,6 +146,31 @@ test("a client's tasks are listed to nobody", async () => {
   assert.deepEqual((await call("list_tasks")).result.structuredContent, { tasks: [] });
 });
 
+test("calls that ended make room for new ones, after tasks that are nobody's call", async () => {
+  const small = await start(TOOLS, { tasks: TASKS, maxTasks: 2 });
+  const roomy = server;
+  try {
+    server = small;
+    const first = await begin("optional");
+    await until(first, "completed");
+    await call("enqueue_task", { tool: "plain" });
+    for (let looks = 0; looks < 600; looks += 1) {
+      const { counts } = (await call("queue_status")).result.structuredContent;
+      if (counts.completed === 2) break;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    const second = await begin("optional");
+    await until(second, "completed");
+    await until(first, "completed");
+    await until(await begin("optional"), "completed");
+    assert.equal((await send("tasks/get", { taskId: first })).error.code, -32602);
+    await until(second, "completed");
+  } finally {
+    server = roomy;
+    await small.stop();
+  }
+});
+
 test("a question that nobody answers ends its task", async () => {
   const brief = await start(TOOLS, { tasks: TASKS, ttlMs: 1000 });
   const patient = server;
