@@ -7,8 +7,8 @@ import type { Enqueued, Page, PageRequest, QueueCalls, QueueState } from "./queu
 import { clientOf, resultOf, TaskStore, type Row } from "./store.ts";
 import type { QueueOptions, TaskDetail, TaskSpec } from "./task.ts";
 
-/** An alarm may take 15 minutes; after so long its handler begins nothing new and leaves the rest to the next. */
-const SHIFT_MS = 8 * 60 * 1000;
+/** An alarm may take 15 minutes, and a tool 10 of them; after so long its handler begins nothing new, the next one does. */
+const SHIFT_MS = 4 * 60 * 1000;
 /** What an attempt may take beyond its tool's own time. */
 const LEASE_GRACE_MS = 5000;
 /** The pauses between two looks at the tasks, where nothing happens that would be a reason to look. */
