@@ -146,7 +146,7 @@ fn everything_wrong_is_said_at_once() {
       /name: server name "My Server" may hold only lower-case letters, digits and '-'; for example "weather-api"
       /description: is empty; say what it does and when to use it, since a model decides by this text
       /version: "1.0" is no semantic version (unexpected end of input while parsing minor version number); for example "1.0.0"
-      /template: unknown template "remote-mcp"; available: remote-mcp-authless, orchestrator-workers, agent-scheduler, tool-calling, parallelisation, agent-task-manager
+      /template: unknown template "remote-mcp"; available: remote-mcp-authless, orchestrator-workers, agent-scheduler, tool-calling, routing, parallelisation, agent-task-manager
       /tools/0/parameters/city: is no parameter; write an object such as {"type": "string", "required": true}
       /tools/0/parameters/id/requird: "requird" is no keyword of JSON Schema 2020-12; did you mean "required"?
       /tools/0/parameters/id/type: "int" is no type; types are string, number, integer, boolean, array, object, null; did you mean "integer"?
