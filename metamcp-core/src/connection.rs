@@ -273,9 +273,24 @@ async fn look(client: &McpClient, url: &Url) -> Result<Seen> {
     }
     let resources = if has("resources") { client.list_resources().await?.len() } else { 0 };
     let prompts = if has("prompts") { client.list_prompts().await?.len() } else { 0 };
-    let tools = tools.iter().map(|tool| (printable(&tool.name), digest(tool))).collect();
+    let tools = pins(&tools, url)?;
     let pinned = PinnedServer { url: url.clone(), protocol_version: client.protocol_version(), tools };
     Ok(Seen { pinned, capabilities, resources, prompts })
+}
+
+/// Each tool's digest. Names that look alike could hide that one of them changed, so they are refused.
+fn pins(tools: &[Tool], url: &Url) -> Result<BTreeMap<String, Digest>> {
+    let mut pins = BTreeMap::new();
+    for tool in tools {
+        let name = printable(&tool.name);
+        if name != tool.name || pins.insert(name.clone(), digest(tool)).is_some() {
+            let message = format!("{} lists {name:?} twice, with hidden characters, or too long", shown(url));
+            return Err(
+                Error::new(ErrorKind::Unsupported, message).with_help("its author has to name its tools otherwise")
+            );
+        }
+    }
+    Ok(pins)
 }
 
 /// Of everything a model may be misled by: name, title, description, schemas, annotations.

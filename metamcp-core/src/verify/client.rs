@@ -4,8 +4,12 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::{HeaderName, HeaderValue};
-use rmcp::model::{ClientCapabilities, ClientConfig, Prompt, ProtocolVersion, Resource, ResourceTemplate, Tool};
+use rmcp::model::{
+    ClientCapabilities, ClientConfig, PaginatedRequestParams, Prompt, ProtocolVersion, Resource, ResourceTemplate, Tool,
+};
 use rmcp::service::{ClientLifecycleMode, ClientServiceExt, Peer, RunningService, ServiceError};
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::transport::{StreamableHttpClientTransport, UnixSocketHttpClient};
@@ -19,12 +23,19 @@ use crate::{Error, ErrorKind, Result};
 /// How long the client may take to say goodbye.
 const CLOSE_LIMIT: Duration = Duration::from_millis(200);
 
+/// Longest list that is read to its end.
+const MAX_ITEMS: usize = 10_000;
+const MAX_PAGES: usize = 200;
+
 /// One client for all verifications. It keeps no idle connections: those would belong to the runtime that opened
 /// them, and a program may have several.
 static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
     let builder = reqwest::Client::builder().pool_max_idle_per_host(0).redirect(reqwest::redirect::Policy::none());
     builder.build().unwrap_or_default()
 });
+
+/// Items, and where the next ones begin.
+type Page<T> = Result<(Vec<T>, Option<String>), ServiceError>;
 
 /// A connected MCP client.
 #[derive(Debug)]
@@ -79,23 +90,54 @@ impl McpClient {
 
     /// All tools, page by page.
     pub(crate) async fn list_tools(&self) -> Result<Vec<Tool>> {
-        self.service.list_all_tools().await.map_err(|error| self.failed("tools/list", &error))
+        let page = |at| async move { self.peer().list_tools(at).await.map(|page| (page.tools, page.next_cursor)) };
+        self.pages("tools/list", |at| page(at).boxed()).await
     }
 
     /// All resources, page by page.
     pub(crate) async fn list_resources(&self) -> Result<Vec<Resource>> {
-        self.service.list_all_resources().await.map_err(|error| self.failed("resources/list", &error))
+        let page =
+            |at| async move { self.peer().list_resources(at).await.map(|page| (page.resources, page.next_cursor)) };
+        self.pages("resources/list", |at| page(at).boxed()).await
     }
 
     /// All resource templates, page by page.
     pub(crate) async fn list_resource_templates(&self) -> Result<Vec<ResourceTemplate>> {
-        let listed = self.service.list_all_resource_templates().await;
-        listed.map_err(|error| self.failed("resources/templates/list", &error))
+        let page = |at| async move {
+            let listed = self.peer().list_resource_templates(at).await;
+            listed.map(|page| (page.resource_templates, page.next_cursor))
+        };
+        self.pages("resources/templates/list", |at| page(at).boxed()).await
     }
 
     /// All prompts, page by page.
     pub(crate) async fn list_prompts(&self) -> Result<Vec<Prompt>> {
-        self.service.list_all_prompts().await.map_err(|error| self.failed("prompts/list", &error))
+        let page = |at| async move { self.peer().list_prompts(at).await.map(|page| (page.prompts, page.next_cursor)) };
+        self.pages("prompts/list", |at| page(at).boxed()).await
+    }
+
+    /// A whole list; [`ErrorKind::LimitExceeded`] for one that has no end.
+    async fn pages<'a, T>(
+        &'a self,
+        method: &str,
+        page: impl Fn(Option<PaginatedRequestParams>) -> BoxFuture<'a, Page<T>>,
+    ) -> Result<Vec<T>> {
+        let mut items = Vec::new();
+        let mut cursor = None;
+        for _ in 0..MAX_PAGES {
+            let params = cursor.map(|cursor| PaginatedRequestParams::default().with_cursor(Some(cursor)));
+            let (listed, next) = page(params).await.map_err(|error| self.failed(method, &error))?;
+            items.extend(listed);
+            if items.len() > MAX_ITEMS {
+                break;
+            }
+            match next {
+                Some(next) => cursor = Some(next),
+                None => return Ok(items),
+            }
+        }
+        let message = format!("{method} of {} gives more than {MAX_ITEMS} items or {MAX_PAGES} pages", self.url);
+        Err(Error::new(ErrorKind::LimitExceeded, message))
     }
 
     /// rmcp's own handle, for every other request.
