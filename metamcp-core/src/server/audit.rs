@@ -55,8 +55,8 @@ async fn write(meta: &MetaMcp, access: &Access, action: String, [before, after]:
         actor: access.actor().to_owned(),
         action,
         server: before.name.as_ref().or(after.name.as_ref()).cloned().map(Into::into),
-        before: before.digest.clone(),
-        after: after.digest.clone(),
+        before: before.digest,
+        after: after.digest,
     };
     // A caller who is told that a change which is made failed would make it again.
     if let Err(error) = meta.append_audit(&audit).await {
