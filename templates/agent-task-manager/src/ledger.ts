@@ -24,7 +24,9 @@ export class Ledger {
   add(spec: TaskSpec, now: number): Enqueued {
     this.tasks.purge(now);
     const known = spec.idempotencyKey === undefined ? undefined : this.tasks.findByKey(spec.idempotencyKey);
-    if (known !== undefined) return this.#again(known, spec);
+    if (known !== undefined && (known.expires ?? Infinity) > now) return this.#again(known, spec);
+    // Its time is over, though a task that depends on it keeps it: nobody can look at it any more.
+    if (known !== undefined) this.tasks.change(known.id, { key: null }, now);
     const missing = spec.dependsOn.filter((id) => this.tasks.find(id) === undefined);
     if (missing.length > 0) return { problem: `dependsOn names tasks that do not exist: ${missing.join(", ")}` };
     if (this.tasks.size() >= this.maxTasks && !this.tasks.makeRoom(spec.dependsOn)) {

@@ -185,11 +185,17 @@ describe("the queue", () => {
   });
 
   test("the result's time is over after its ttl", async () => {
-    const id = await enqueue("echo", { arguments: { text: "short" }, ttlMs: 1000 });
+    const task = { tool: "echo", arguments: { text: "short" }, ttlMs: 1000, idempotencyKey: "short" };
+    const { id } = await use("enqueue_task", task);
     await until(id, "completed");
+    const keeps = await enqueue("point", { dependsOn: [id], delayMs: 3_600_000 });
     for (let looks = 0; looks < 600; looks += 1) {
       const { result } = await call("get_task", { id });
-      if (result.isError) return;
+      if (result.isError) {
+        assert.equal((await use("enqueue_task", task)).repeated, false);
+        await use("cancel_task", { id: keeps });
+        return;
+      }
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
     assert.fail("it is kept");
