@@ -25,7 +25,7 @@ export interface BoundBody {
   timeoutMs: number;
   responseBytes: number;
   slots: readonly Slots[];
-  /** How long a call may wait for a slot; without it, a call that finds none free fails at once. */
+  /** How long a call may wait for its slots, all in all; without it, a call that finds none free fails at once. */
   waitMs?: number;
   /** The moment at which the run has to have ended, waiting included. */
   until?: number;
@@ -111,18 +111,24 @@ async function attempt<Result>(body: BoundBody, run: Run<Result>, signal: AbortS
 }
 
 async function takeSlots(body: BoundBody, signal: AbortSignal): Promise<() => void> {
-  const { waitMs = 0 } = body;
+  const { waitMs = 0, until = Infinity } = body;
+  const giveUp = Math.min(Date.now() + waitMs, until);
   const taken: (() => void)[] = [];
   const release = () => taken.forEach((give) => give());
   // A tool's own slots before the server's, so that who waits for the first keeps nobody from the second.
   for (const [index, slots] of body.slots.toReversed().entries()) {
-    const leftToTake = body.slots.length - 1 - index;
-    const lease = await slots.takeInTurn(body.timeoutMs + waitMs * leftToTake, waitMs, signal);
+    const leftMs = Math.max(0, giveUp - Date.now());
+    const isLast = index === body.slots.length - 1;
+    const lease = await slots.takeInTurn(body.timeoutMs + (isLast ? 0 : leftMs), leftMs, signal);
     if (lease === undefined) {
       release();
       throw signal.aborted ? new BodyFailure(`${body.label} was cancelled`, "cancelled") : busy(body, slots);
     }
     taken.push(() => slots.release(lease));
+  }
+  if (Date.now() >= until) {
+    release();
+    throw new BodyFailure(`${body.label} is busy: its time was over before it could begin, try again`, "busy");
   }
   return release;
 }
