@@ -13,7 +13,7 @@ export function vote(ends: readonly CallEnd[]): { value?: unknown; tied: boolean
   const candidates = new Map<string, Candidate>();
   for (const end of ends) {
     if (!end.ok) continue;
-    const key = canonicalJson(end.value);
+    const key = canonicalJson(readJson(end.value));
     const candidate = candidates.get(key) ?? { value: end.value, count: 0, indexes: [] };
     candidate.count += 1;
     candidate.indexes.push(end.index);
@@ -24,6 +24,17 @@ export function vote(ends: readonly CallEnd[]): { value?: unknown; tied: boolean
   const [first, second] = votes;
   const tied = first !== undefined && first.count === second?.count;
   return { ...(first !== undefined && !tied && { value: first.value }), tied, votes };
+}
+
+/** A text that is JSON, as what it says; a number that would lose digits stays the text it is. */
+function readJson(value: unknown): unknown {
+  if (typeof value !== "string") return value;
+  try {
+    const read: unknown = JSON.parse(value);
+    return typeof read === "object" || String(read) === value ? read : value;
+  } catch {
+    return value;
+  }
 }
 
 /** Equal for values that differ in the order of their properties only. */
