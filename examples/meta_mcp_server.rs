@@ -22,15 +22,21 @@ use metamcp_local::{LocalConfig, control_socket};
 use secrecy::ExposeSecret;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::{EnvFilter, Layer};
 
 const USAGE: &str = "usage: meta_mcp_server (--stdio | --http ADDRESS:PORT [--no-key]) [--data-dir DIR]";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,rmcp=error"));
+    // Below that rmcp writes whole messages, the secrets in them too.
+    let without_messages = filter_fn(|event| !event.target().starts_with("rmcp") || *event.level() <= Level::INFO);
     // Standard output belongs to the protocol.
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(without_messages);
+    tracing_subscriber::registry().with(filter).with(layer).init();
     let options = Options::parse(std::env::args().skip(1))?;
     let config = options.config()?;
     let data_dir = config.data_dir.clone();

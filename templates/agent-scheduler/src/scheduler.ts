@@ -9,6 +9,8 @@ import { nextTime, type Timing } from "./timing.ts";
 
 /** While something runs, the alarm rings at least so often: an object without an event for a minute may be evicted. */
 const BEAT_MILLISECONDS = 30_000;
+/** Before a run that waits for another one is looked at again. */
+const RETRY_MILLISECONDS = 1000;
 
 /** What a method answers instead of what it was asked for: why not. An exception would be logged as the object's fault. */
 export interface Refusal {
@@ -137,6 +139,11 @@ export function createSchedulerClass(hostOf: (env: Environment) => Host) {
         if (!busy && this.#isFull()) continue;
         // However many times went by, they were one.
         const next = nextTime(schedule.timing, schedule.created, now);
+        if (busy && next === undefined) {
+          // Its only run waits for the one that was asked for by hand.
+          this.#store.setStatus(schedule.id, "active", now + RETRY_MILLISECONDS);
+          continue;
+        }
         if (busy) this.#store.passOver(schedule);
         else this.#start(schedule, "schedule", schedule.next ?? now, now);
         if (next === undefined) this.#store.end(schedule.id, "done", now);

@@ -95,7 +95,8 @@ export class ScheduleStore {
   end(id: number, status: "done" | "cancelled", now: number): void {
     this.#sql.exec("UPDATE schedule SET status = ?, next = NULL, ended = ? WHERE id = ?", status, now, id);
     const superfluous = this.#sql.exec<{ id: number }>(
-      "SELECT id FROM schedule WHERE ended IS NOT NULL ORDER BY ended DESC, id DESC LIMIT -1 OFFSET ?",
+      `SELECT id FROM schedule WHERE ended IS NOT NULL AND id NOT IN (SELECT schedule FROM run WHERE status = 'running')
+        ORDER BY ended DESC, id DESC LIMIT -1 OFFSET ?`,
       MOST_ENDED,
     );
     for (const row of superfluous.toArray()) this.remove(row.id);

@@ -165,15 +165,22 @@ export function createOrchestratorClass(hostOf: (env: Environment) => Host) {
       await this.ctx.storage.sync();
       const end = await this.#call(step, signal);
       this.#running.delete(step.seq);
-      this.#finish(step, end);
-      this.#work();
+      try {
+        this.#finish(step, end);
+      } catch (error) {
+        // A step that stayed running would hold its job up until its deadline.
+        this.#finish(step, failure("output", `what it gave could not be kept: ${String(error)}`));
+      } finally {
+        this.#work();
+      }
     }
 
     /** Never rejects. */
     async #call(step: Step, signal: AbortSignal): Promise<End> {
       if (signal.aborted) return failure("cancelled", "was cancelled before it began");
       try {
-        const caller = { request: undefined, questions: undefined, signal, depth: 0 };
+        // As a call within another one it takes none of the server's own slots: whoever waits for a job holds one.
+        const caller = { request: undefined, questions: undefined, signal, depth: 1 };
         const result = await callAside({ host: this.#host, caller }, step.tool, this.#parametersOf(step), signal);
         return this.#endOf(step, result);
       } catch (error) {
@@ -220,7 +227,9 @@ export function createOrchestratorClass(hostOf: (env: Environment) => Host) {
           const pause = backoffMs(step.attempts, retryDelayMs, LONGEST_BACKOFF_MILLISECONDS);
           return this.#store.putBack(step, step.attempts, Date.now() + pause, end);
         }
-        this.#store.settle(step, end);
+        // The sub-tasks of a plan are kept as steps of their own.
+        const kept = step.kind === "plan" && end.ok ? { ...end, value: (end.value as Subtask[]).length } : end;
+        this.#store.settle(step, kept);
         if (step.kind === "work") this.#advance(job);
         else if (!end.ok) this.#end(job, "failed", { error: `${step.tool} failed: ${end.error}` });
         else if (step.kind === "aggregate") this.#end(job, "completed", { result: end.value });

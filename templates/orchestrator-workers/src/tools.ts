@@ -55,7 +55,7 @@ export const orchestration: Extension = {
 
 /** What a tool of a step calls itself waits for nothing: it might wait for its caller. */
 function isStep({ request, depth }: Caller): boolean {
-  return request === undefined && depth === 0;
+  return request === undefined && depth === 1;
 }
 
 function readJob(host: Host, { subtasks, input }: Written): JobSource | { problems: string[] } {

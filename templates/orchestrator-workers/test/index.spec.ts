@@ -47,6 +47,19 @@ test("the aggregator gets what every sub-task gave, failures beside results", as
   ]);
 });
 
+test("who waits for a job takes no place that its steps need", async () => {
+  const narrow = await generatedSample(folder);
+  narrow.definition.limits.concurrency = 1;
+  const lone = await startServer(join(folder, "src", "index.ts"), narrow);
+  try {
+    const job = { name: "run_job", arguments: { subtasks: measure("one"), waitSeconds: 120 } };
+    const { result } = await request(lone.url, "2026-07-28", "tools/call", job);
+    assert.equal(result.structuredContent.status, "completed");
+  } finally {
+    await lone.stop();
+  }
+});
+
 test("the planner makes the sub-tasks of an input", async () => {
   const view = await run({ input: { text: "a planner splits" } });
   assert.deepEqual([view.status, view.result], ["completed", { letters: 14, of: 3 }]);
