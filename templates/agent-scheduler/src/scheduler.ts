@@ -2,6 +2,7 @@ import { DurableObject } from "cloudflare:workers";
 import type { CallToolResult } from "@modelcontextprotocol/server";
 import { callToolAlone, type Host } from "./runtime/call.ts";
 import type { Environment } from "./runtime/environment.ts";
+import type { Refusal } from "./runtime/object-call.ts";
 import { textOf } from "./runtime/result.ts";
 import { optionsOf, type Options } from "./options.ts";
 import { ScheduleStore, type Run, type RunStatus, type Schedule, type Trigger } from "./store.ts";
@@ -11,11 +12,6 @@ import { nextTime, type Timing } from "./timing.ts";
 const BEAT_MILLISECONDS = 30_000;
 /** Before a run that waits for another one is looked at again. */
 const RETRY_MILLISECONDS = 1000;
-
-/** What a method answers instead of what it was asked for: why not. An exception would be logged as the object's fault. */
-export interface Refusal {
-  refused: string;
-}
 
 export interface NewSchedule {
   name: string;

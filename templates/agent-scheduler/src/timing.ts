@@ -99,9 +99,11 @@ function cronOf({ cron, timeZone }: { cron: string; timeZone: string }): Cron {
 function readAt(at: string, timeZone: string, now: number): Timing | string {
   const [, date, offset] = ISO.exec(at) ?? [];
   // `Date` takes the 30th of February for the 2nd of March.
-  const time = date !== undefined && isDate(date) ? (offset === undefined ? localTime(at, timeZone) : Date.parse(at)) : NaN;
+  const isWritten = date !== undefined && isDate(date);
+  const time = !isWritten ? NaN : offset === undefined ? localTime(at, timeZone) : Date.parse(at);
   if (Number.isNaN(time)) {
-    return `/at: ${JSON.stringify(at)} is no date and time; write one such as "2027-01-31T09:00:00Z", or without offset in timeZone`;
+    const advice = 'write one such as "2027-01-31T09:00:00Z", or without offset in timeZone';
+    return `/at: ${JSON.stringify(at)} is no date and time; ${advice}`;
   }
   if (time <= now) return `/at: ${new Date(time).toISOString()} is past; it is ${new Date(now).toISOString()} now`;
   if (time - now > MOST_MILLISECONDS) return "/at: is more than ten years ahead";

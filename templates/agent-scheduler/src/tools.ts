@@ -1,8 +1,9 @@
-import type { Caller, Host } from "./runtime/call.ts";
+import { isAlone, type Host } from "./runtime/call.ts";
 import type { Extension } from "./runtime/extension.ts";
+import { granted, positionOf, type Remote } from "./runtime/object-call.ts";
 import { withDefaults } from "./runtime/schema.ts";
 import { optionsOf } from "./options.ts";
-import { missingTool, type ListedSchedule, type Refusal, type SchedulerCalls } from "./scheduler.ts";
+import { missingTool, type ListedSchedule, type SchedulerCalls } from "./scheduler.ts";
 import type { Run } from "./store.ts";
 import { readTiming, writtenTiming, type WrittenTiming } from "./timing.ts";
 
@@ -26,7 +27,7 @@ const tools: Extension["tools"] = {
   },
 
   async list_schedules({ limit, cursor }: { limit: number; cursor?: string }, { host }) {
-    const listed = await schedulerOf(host).list(position(cursor, 0), limit + 1);
+    const listed = await schedulerOf(host).list(positionOf(cursor, 0), limit + 1);
     const page = listed.slice(0, limit);
     const nextCursor = listed.length > limit && { nextCursor: String(page.at(-1)?.schedule.id) };
     return { schedules: page.map((schedule) => shown(host, schedule)), ...nextCursor };
@@ -38,7 +39,7 @@ const tools: Extension["tools"] = {
   run_schedule_now: async ({ name }: { name: string }, { host }) => shown(host, granted(await schedulerOf(host).runNow(name))),
 
   async list_runs({ name, limit, cursor }: { name: string; limit: number; cursor?: string }, { host }) {
-    const runs = granted(await schedulerOf(host).history(name, position(cursor, Number.MAX_SAFE_INTEGER), limit + 1));
+    const runs = granted(await schedulerOf(host).history(name, positionOf(cursor, Number.MAX_SAFE_INTEGER), limit + 1));
     const page = runs.slice(0, limit);
     const nextCursor = runs.length > limit && { nextCursor: String(page.at(-1)?.id) };
     return { runs: page.map(shownRun), ...nextCursor };
@@ -47,27 +48,20 @@ const tools: Extension["tools"] = {
 
 export const scheduler: Extension = {
   tools,
-  around: ({ caller }, next) => next(isRun(caller) ? { waitMs: BUSY_MILLISECONDS } : {}),
+  around: ({ caller }, next) => next(isAlone(caller) ? { waitMs: BUSY_MILLISECONDS } : {}),
 };
 
-/** What a tool of a run calls itself waits for nothing: it might wait for its caller. */
-function isRun({ request, depth }: Caller): boolean {
-  return request === undefined && depth === 0;
-}
-
-function schedulerOf(host: Host): { [Call in keyof SchedulerCalls]: (...parameters: Parameters<SchedulerCalls[Call]>) => Promise<ReturnType<SchedulerCalls[Call]>> } {
+function schedulerOf(host: Host): Remote<SchedulerCalls> {
   const namespace = host.bindings["METAMCP_SCHEDULER"] as DurableObjectNamespace;
   return namespace.get(namespace.idFromName("scheduler")) as never;
 }
 
-/** What an object answered; its refusal becomes the tool's error. */
-function granted<Answer extends object>(answer: Answer | Refusal): Answer {
-  if ("refused" in answer) throw new Error(answer.refused);
-  return answer;
-}
-
 /** The arguments with their defaults, as the tool takes them today. */
-function checkedArguments(host: Host, name: string, given: object): { parameters: Record<string, unknown> } | { problems: string[] } {
+function checkedArguments(
+  host: Host,
+  name: string,
+  given: object,
+): { parameters: Record<string, unknown> } | { problems: string[] } {
   const tool = host.catalog.tools.get(name);
   if (tool === undefined || tool.template !== undefined) {
     const own = [...host.catalog.tools.values()].filter(({ template }) => template === undefined);
@@ -75,16 +69,13 @@ function checkedArguments(host: Host, name: string, given: object): { parameters
     return { problems: [`/tool: ${JSON.stringify(name)} is none of the tools that can be scheduled: ${names}`] };
   }
   const bytes = new TextEncoder().encode(JSON.stringify(given)).byteLength;
-  if (bytes > MOST_ARGUMENT_BYTES) return { problems: [`/arguments: has ${bytes} bytes, the limit is ${MOST_ARGUMENT_BYTES} bytes`] };
+  if (bytes > MOST_ARGUMENT_BYTES) {
+    return { problems: [`/arguments: has ${bytes} bytes, the limit is ${MOST_ARGUMENT_BYTES} bytes`] };
+  }
   const parameters = withDefaults(tool.definition.inputSchema, given) as Record<string, unknown>;
   const problem = tool.checkInput(parameters);
-  return problem === undefined ? { parameters } : { problems: [`/arguments: tool ${name} does not take them: ${problem}`] };
-}
-
-function position(cursor: string | undefined, start: number): number {
-  if (cursor === undefined) return start;
-  if (!/^\d{1,15}$/.test(cursor)) throw new Error("/cursor: is not one that a list gave as nextCursor");
-  return Number(cursor);
+  if (problem === undefined) return { parameters };
+  return { problems: [`/arguments: tool ${name} does not take them: ${problem}`] };
 }
 
 function shown(host: Host, { schedule, lastRun }: ListedSchedule): object {

@@ -5,9 +5,20 @@ import type { Host } from "./runtime/call.ts";
 import type { Environment } from "./runtime/environment.ts";
 import { BodyFailure } from "./runtime/failure.ts";
 import { exceedsBytes } from "./runtime/json.ts";
+import type { Refusal } from "./runtime/object-call.ts";
 import { textOf, valueOf } from "./runtime/result.ts";
 import { callAside } from "./runtime/tool.ts";
-import { isOpen, resultOf, type End, type Job, type JobStatus, type JobView, type Reason, type Step, type Subtask } from "./job.ts";
+import {
+  isOpen,
+  resultOf,
+  type End,
+  type Job,
+  type JobStatus,
+  type JobView,
+  type Reason,
+  type Step,
+  type Subtask,
+} from "./job.ts";
 import { optionsOf, type Options } from "./options.ts";
 import { readPlan } from "./plan.ts";
 import { JobStore } from "./store.ts";
@@ -31,11 +42,6 @@ const MOST_FAILURES = 10;
 const LONGEST_ERROR = 2000;
 /** What SQLite takes for no limit. */
 const EVERY = -1;
-
-/** What a method answers instead of what it was asked for: why not. An exception would be logged as the object's fault. */
-export interface Refusal {
-  refused: string;
-}
 
 /** What a job is made of: sub-tasks, or what the server's planner makes them of. */
 export type JobSource = { subtasks: Subtask[] } | { input: Record<string, unknown> };
@@ -195,7 +201,8 @@ export function createOrchestratorClass(hostOf: (env: Environment) => Host) {
       if (job === undefined) return step.parameters;
       const bytes = this.#store.endBytes(job);
       if (bytes > MOST_AGGREGATED_BYTES) {
-        throw new Error(`the sub-tasks gave ${bytes} bytes, more than the ${MOST_AGGREGATED_BYTES} for an aggregator; list_subtasks shows them`);
+        const limit = `more than the ${MOST_AGGREGATED_BYTES} for an aggregator`;
+        throw new Error(`the sub-tasks gave ${bytes} bytes, ${limit}; list_subtasks shows them`);
       }
       const results = this.#store.steps(job, "work", 0, EVERY).map(resultOf);
       return { results };

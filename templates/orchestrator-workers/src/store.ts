@@ -137,7 +137,8 @@ export class JobStore {
   }
 
   hasOpenSteps(job: Job): boolean {
-    return this.#count("SELECT EXISTS (SELECT 1 FROM step WHERE job = ? AND status IN ('waiting', 'running')) AS count", job.seq) > 0;
+    const query = "SELECT EXISTS (SELECT 1 FROM step WHERE job = ? AND status IN ('waiting', 'running')) AS count";
+    return this.#count(query, job.seq) > 0;
   }
 
   progress(job: Job): Progress {
@@ -152,7 +153,8 @@ export class JobStore {
 
   /** Bytes of what the job's sub-tasks gave. */
   endBytes(job: Job): number {
-    return this.#count(`SELECT coalesce(sum(length(CAST("end" AS BLOB))), 0) AS count FROM step WHERE job = ? AND kind = 'work'`, job.seq);
+    const bytes = `coalesce(sum(length(CAST("end" AS BLOB))), 0)`;
+    return this.#count(`SELECT ${bytes} AS count FROM step WHERE job = ? AND kind = 'work'`, job.seq);
   }
 
   /** When the next step is due. */

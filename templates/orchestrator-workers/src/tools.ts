@@ -1,9 +1,10 @@
 import type { Caller, Host } from "./runtime/call.ts";
 import type { Extension, TemplateCall } from "./runtime/extension.ts";
+import { granted, positionOf, type Remote } from "./runtime/object-call.ts";
 import { withDefaults } from "./runtime/schema.ts";
 import { isOpen, resultOf, type JobView } from "./job.ts";
 import { optionsOf } from "./options.ts";
-import type { JobSource, OrchestratorCalls, Refusal } from "./orchestrator.ts";
+import type { JobSource, OrchestratorCalls } from "./orchestrator.ts";
 import { readSubtasks } from "./plan.ts";
 
 /** How long a step waits in line for a tool that has no free slot, and keeps others from its place. */
@@ -31,16 +32,19 @@ const tools: Extension["tools"] = {
   get_job: async ({ job, waitSeconds }: { job: string; waitSeconds: number }, call) => waitFor(call, job, waitSeconds),
 
   async list_jobs({ limit, cursor }: { limit: number; cursor?: string }, { host }) {
-    const listed = await orchestratorOf(host).list(position(cursor, Number.MAX_SAFE_INTEGER), limit + 1);
+    const listed = await orchestratorOf(host).list(positionOf(cursor, Number.MAX_SAFE_INTEGER), limit + 1);
     const page = listed.slice(0, limit);
     const nextCursor = listed.length > limit && { nextCursor: String(page.at(-1)?.job.seq) };
     return { jobs: page.map(shown), ...nextCursor };
   },
 
   async list_subtasks({ job, limit, cursor }: { job: string; limit: number; cursor?: string }, { host }) {
-    const { steps, next } = granted(await orchestratorOf(host).subtasks(job, position(cursor, 0), limit));
+    const { steps, next } = granted(await orchestratorOf(host).subtasks(job, positionOf(cursor, 0), limit));
     return {
-      subtasks: steps.map((step) => ({ ...resultOf(step), arguments: step.parameters, status: step.status, attempts: step.attempts })),
+      subtasks: steps.map((step) => {
+        const { parameters, status, attempts } = step;
+        return { ...resultOf(step), arguments: parameters, status, attempts };
+      }),
       ...(next !== undefined && { nextCursor: String(next) }),
     };
   },
@@ -66,7 +70,8 @@ function readJob(host: Host, { subtasks, input }: Written): JobSource | { proble
   if (tool === undefined) return { problems: ["/input: this server has no planner (option planner); give subtasks"] };
   const parameters = withDefaults(tool.definition.inputSchema, input) as Record<string, unknown>;
   const problem = tool.checkInput(parameters);
-  return problem === undefined ? { input: parameters } : { problems: [`/input: the planner ${planner} does not take it: ${problem}`] };
+  if (problem === undefined) return { input: parameters };
+  return { problems: [`/input: the planner ${planner} does not take it: ${problem}`] };
 }
 
 /** Waits for the end of a job and tells how far it is; afterwards the job goes on by itself. */
@@ -82,27 +87,14 @@ async function waitFor({ host, context }: TemplateCall, id: string, seconds: num
   }
 }
 
-type Remote = { [Call in keyof OrchestratorCalls]: (...parameters: Parameters<OrchestratorCalls[Call]>) => ReturnType<OrchestratorCalls[Call]> };
-
-function orchestratorOf(host: Host): Remote {
+function orchestratorOf(host: Host): Remote<OrchestratorCalls> {
   const namespace = host.bindings["METAMCP_ORCHESTRATOR"] as DurableObjectNamespace;
   return namespace.get(namespace.idFromName("orchestrator")) as never;
 }
 
-/** What an object answered; its refusal becomes the tool's error. */
-function granted<Answer extends object>(answer: Answer | Refusal): Answer {
-  if ("refused" in answer) throw new Error(answer.refused);
-  return answer;
-}
-
-function position(cursor: string | undefined, start: number): number {
-  if (cursor === undefined) return start;
-  if (!/^\d{1,15}$/.test(cursor)) throw new Error("/cursor: is not one that a list gave as nextCursor");
-  return Number(cursor);
-}
-
 function shown({ job, progress, failures, steps }: JobView): object {
   const { id, status, created, ended, deadline, result, error } = job;
+  const failed = failures.map((step) => ({ ...resultOf(step), attempts: step.attempts }));
   return {
     job: id,
     status,
@@ -113,7 +105,7 @@ function shown({ job, progress, failures, steps }: JobView): object {
     ...(result !== undefined && { result }),
     ...(steps !== undefined && { results: steps.map(resultOf) }),
     ...(error !== null && { error }),
-    ...(failures.length > 0 && steps === undefined && { failures: failures.map((step) => ({ ...resultOf(step), attempts: step.attempts })) }),
+    ...(failed.length > 0 && steps === undefined && { failures: failed }),
   };
 }
 

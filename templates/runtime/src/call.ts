@@ -46,6 +46,11 @@ export interface Caller {
   aside?: boolean;
 }
 
+/** Whether the server itself makes the call: nobody waits for it, and no other call either. */
+export function isAlone({ request, depth }: Caller): boolean {
+  return request === undefined && depth === 0;
+}
+
 /** Deep enough for tools built of tools, shallow enough to end a loop early. */
 const DEEPEST_CALL = 8;
 
