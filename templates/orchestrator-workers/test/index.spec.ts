@@ -31,6 +31,21 @@ async function refusal(name: string, parameters: object = {}): Promise<string> {
   return result.content[0].text;
 }
 
+/** What comes of a job on a server of its own, whose definition differs. */
+async function runOnChanged(job: object, change: (definition: any) => void): Promise<any> {
+  const generated = await generatedSample(folder);
+  change(generated.definition);
+  const changed = await startServer(join(folder, "src", "index.ts"), generated);
+  try {
+    const parameters = { name: "run_job", arguments: { waitSeconds: 120, ...job } };
+    const { result } = await request(changed.url, "2026-07-28", "tools/call", parameters);
+    assert.notEqual(result.isError, true, result.content[0].text);
+    return result.structuredContent;
+  } finally {
+    await changed.stop();
+  }
+}
+
 /** A job, waited for until long past anything that works. */
 const run = (job: object) => call("run_job", { waitSeconds: 120, ...job });
 const measure = (...words: string[]) => words.map((word) => ({ tool: "measure", arguments: { word } }));
@@ -48,16 +63,19 @@ test("the aggregator gets what every sub-task gave, failures beside results", as
 });
 
 test("who waits for a job takes no place that its steps need", async () => {
-  const narrow = await generatedSample(folder);
-  narrow.definition.limits.concurrency = 1;
-  const lone = await startServer(join(folder, "src", "index.ts"), narrow);
-  try {
-    const job = { name: "run_job", arguments: { subtasks: measure("one"), waitSeconds: 120 } };
-    const { result } = await request(lone.url, "2026-07-28", "tools/call", job);
-    assert.equal(result.structuredContent.status, "completed");
-  } finally {
-    await lone.stop();
-  }
+  const { status } = await runOnChanged({ subtasks: measure("one"), deadlineSeconds: 60 }, (definition) => {
+    definition.limits.concurrency = 1;
+  });
+  assert.equal(status, "completed");
+});
+
+test("a plan that its tools' defaults make larger than a row is done", async () => {
+  const words = Array.from({ length: 300 }, () => "word").join(" ");
+  const view = await runOnChanged({ input: { text: words }, deadlineSeconds: 60 }, (definition) => {
+    const { inputSchema } = definition.tools.find(({ name }: any) => name === "measure");
+    inputSchema.properties.padding = { type: "string", default: "x".repeat(60_000) };
+  });
+  assert.deepEqual([view.status, view.result], ["completed", { letters: 1200, of: 300 }], view.error);
 });
 
 test("the planner makes the sub-tasks of an input", async () => {
