@@ -141,7 +141,7 @@ export function createSchedulerClass(hostOf: (env: Environment) => Host) {
           continue;
         }
         if (busy) this.#store.passOver(schedule);
-        else this.#start(schedule, "schedule", schedule.next ?? now, now);
+        else this.#start(schedule, "schedule", dueOf(schedule, now), now);
         if (next === undefined) this.#store.end(schedule.id, "done", now);
         else this.#store.setStatus(schedule.id, "active", next);
       }
@@ -209,6 +209,11 @@ export function createSchedulerClass(hostOf: (env: Environment) => Host) {
 /** What a definition without the tool says of it. */
 export function missingTool(tool: string): string {
   return `the server has no tool ${quoted(tool)} any more`;
+}
+
+/** When a run should have begun; one that had to wait for another is late. */
+function dueOf({ timing, next }: Schedule, now: number): number {
+  return timing.kind === "at" ? timing.at : (next ?? now);
 }
 
 function isOpen({ status }: Schedule): boolean {

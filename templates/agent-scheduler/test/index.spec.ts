@@ -39,6 +39,18 @@ async function until<Answer>(ask: () => Promise<Answer>, isSo: (answer: Answer) 
 }
 
 const runs = async (name: string, parameters: object = {}): Promise<any[]> => (await call("list_runs", { name, ...parameters })).runs;
+/** All of them, read by pages of so many. */
+async function schedules(limit: number): Promise<any[]> {
+  const listed: any[] = [];
+  let cursor: string | undefined;
+  do {
+    const page = await call("list_schedules", { limit, ...(cursor !== undefined && { cursor }) });
+    listed.push(...page.schedules);
+    cursor = page.nextCursor;
+  } while (cursor !== undefined);
+  return listed;
+}
+
 const soon = () => new Date(Date.now() + 500).toISOString();
 const FAR = "2030-01-01T00:00:00Z";
 
@@ -78,6 +90,18 @@ test("what becomes due while the last run goes on is passed over", async () => {
   assert.deepEqual([run.status, run.output], ["succeeded", '{"waited":2500}']);
   assert.ok(run.passedOver >= 1, JSON.stringify(run));
   await call("cancel_schedule", { name: "slow" });
+});
+
+test("at runs also when a run by hand still goes on at its time", async () => {
+  const at = new Date(Date.now() + 4000).toISOString();
+  await call("create_schedule", { name: "twice", tool: "wait", arguments: { milliseconds: 6000 }, at });
+  await call("run_schedule_now", { name: "twice" });
+  const found = await until(() => runs("twice"), (list) => list.every(({ endedAt }) => endedAt != null) && list.length === 2);
+  assert.deepEqual(found.map(({ trigger, status, passedOver }) => [trigger, status, passedOver]), [
+    ["schedule", "succeeded", 0],
+    ["manual", "succeeded", 0],
+  ]);
+  assert.deepEqual([found[0].dueAt, found[0].late], [at, true]);
 });
 
 test("a paused schedule waits, a resumed one goes on with its next time", async () => {
@@ -164,14 +188,12 @@ test("everything that is wrong with a schedule is said at once", async () => {
 
 test("a server holds so many schedules and no more", async () => {
   const names = Array.from({ length: sample.options.maxSchedules }, (_, n) => `full-${n}`);
-  const open = (await call("list_schedules", { limit: 100 })).schedules.filter(({ status }: any) => status === "active" || status === "paused");
+  const open = (await schedules(100)).filter(({ status }) => status === "active" || status === "paused");
   for (const name of names.slice(open.length)) await call("create_schedule", { name, tool: "note", at: FAR });
   assert.match(await refusal("create_schedule", { name: "full", tool: "note", at: FAR }), /holds 20 schedules, its most; cancel some first/);
 
-  const page = await call("list_schedules", { limit: 7 });
-  assert.equal(page.schedules.length, 7);
-  const rest = await call("list_schedules", { limit: 100, cursor: page.nextCursor });
-  const listed = [...page.schedules, ...rest.schedules].map(({ name }: { name: string }) => name);
+  assert.equal((await call("list_schedules", { limit: 7 })).schedules.length, 7);
+  const listed = (await schedules(7)).map(({ name }) => name);
   assert.equal(new Set(listed).size, listed.length);
   assert.ok(names.slice(open.length).every((name) => listed.includes(name)));
 });
