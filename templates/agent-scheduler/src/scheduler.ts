@@ -12,6 +12,8 @@ import { nextTime, type Timing } from "./timing.ts";
 const BEAT_MILLISECONDS = 30_000;
 /** Before a run that waits for another one is looked at again. */
 const RETRY_MILLISECONDS = 1000;
+/** Schedules that ended stay listed with their history until at least so many others ended after them. */
+const LEAST_ENDED = 100;
 
 export interface NewSchedule {
   name: string;
@@ -107,7 +109,7 @@ export function createSchedulerClass(hostOf: (env: Environment) => Host) {
       if (schedule === undefined) return unknown(name);
       const running = this.#running.get(schedule.id);
       if (!isOpen(schedule) && running === undefined) return ended(schedule);
-      this.#store.end(schedule.id, "cancelled", Date.now());
+      this.#end(schedule, "cancelled", Date.now());
       running?.abort();
       return this.#changed(name);
     }
@@ -142,10 +144,14 @@ export function createSchedulerClass(hostOf: (env: Environment) => Host) {
         }
         if (busy) this.#store.passOver(schedule);
         else this.#start(schedule, "schedule", dueOf(schedule, now), now);
-        if (next === undefined) this.#store.end(schedule.id, "done", now);
+        if (next === undefined) this.#end(schedule, "done", now);
         else this.#store.setStatus(schedule.id, "active", next);
       }
       this.#setAlarm();
+    }
+
+    #end({ id }: Schedule, status: "done" | "cancelled", now: number): void {
+      this.#store.end(id, status, now, Math.max(LEAST_ENDED, this.#options.maxSchedules));
     }
 
     #start(schedule: Schedule, trigger: Trigger, due: number, now: number): void {

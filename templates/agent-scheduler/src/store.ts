@@ -35,8 +35,6 @@ type ScheduleRow = Pick<Schedule, "id" | "name" | "tool" | "status" | "created">
   next: number | null;
 };
 const RUN_COLUMNS = `id, schedule, "trigger", due, started, ended, status, passed_over AS passedOver, output`;
-/** Schedules that ended stay listed with their history until so many others ended after them. */
-const MOST_ENDED = 100;
 const MOST_OUTPUT_CHARACTERS = 8192;
 
 /** The scheduler's tables. Every method is one turn, which SQLite Durable Objects write as a whole or not at all. */
@@ -91,13 +89,13 @@ export class ScheduleStore {
     this.#sql.exec("UPDATE schedule SET status = ?, next = ? WHERE id = ?", status, next ?? null, id);
   }
 
-  /** It never runs again. */
-  end(id: number, status: "done" | "cancelled", now: number): void {
+  /** It never runs again. Of those that ended, the newest `keep` stay, and those that still run. */
+  end(id: number, status: "done" | "cancelled", now: number, keep: number): void {
     this.#sql.exec("UPDATE schedule SET status = ?, next = NULL, ended = ? WHERE id = ?", status, now, id);
     const superfluous = this.#sql.exec<{ id: number }>(
       `SELECT id FROM schedule WHERE ended IS NOT NULL AND id NOT IN (SELECT schedule FROM run WHERE status = 'running')
         ORDER BY ended DESC, id DESC LIMIT -1 OFFSET ?`,
-      MOST_ENDED,
+      keep,
     );
     for (const row of superfluous.toArray()) this.remove(row.id);
   }

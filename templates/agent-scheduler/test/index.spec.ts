@@ -104,6 +104,19 @@ test("at runs also when a run by hand still goes on at its time", async () => {
   assert.deepEqual([found[0].dueAt, found[0].late], [at, true]);
 });
 
+test("a schedule stays listed while its last run goes on", async () => {
+  await call("create_schedule", { name: "lasting", tool: "wait", arguments: { milliseconds: 30_000 }, at: soon() });
+  await until(() => runs("lasting"), (list) => list.length > 0);
+  for (let batch = 0; batch < 11; batch += 1) {
+    const names = Array.from({ length: 10 }, (_, n) => `ended-${batch}-${n}`);
+    await Promise.all(names.map((name) => call("create_schedule", { name, tool: "note", at: FAR })));
+    await Promise.all(names.map((name) => call("cancel_schedule", { name })));
+  }
+  assert.match(await refusal("list_runs", { name: "ended-0-0" }), /^there is no schedule/);
+  assert.equal((await runs("lasting"))[0].status, "running");
+  await call("cancel_schedule", { name: "lasting" });
+});
+
 test("a paused schedule waits, a resumed one goes on with its next time", async () => {
   await call("create_schedule", { name: "paused", tool: "note", cron: "* * * * *" });
   const paused = await call("pause_schedule", { name: "paused" });
