@@ -27,7 +27,8 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{EnvFilter, Layer};
 
-const USAGE: &str = "usage: meta_mcp_server (--stdio | --http ADDRESS:PORT [--no-key]) [--data-dir DIR]";
+const USAGE: &str = "usage: meta_mcp_server (--stdio | --http ADDRESS:PORT [--no-key] [--allow-host HOST]… \
+     [--allow-origin ORIGIN]…) [--data-dir DIR]";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -103,6 +104,10 @@ struct Options {
     stdio: bool,
     http: Option<SocketAddr>,
     no_key: bool,
+    /// `Host` names that a proxy passes on.
+    allowed_hosts: Vec<String>,
+    /// Origins of web pages.
+    allowed_origins: Vec<String>,
 }
 
 impl Options {
@@ -117,6 +122,8 @@ impl Options {
                     let wrong = |_| format!("{address:?} is no address such as 127.0.0.1:8080; {USAGE}");
                     options.http = Some(address.parse().map_err(wrong)?);
                 }
+                "--allow-host" => options.allowed_hosts.push(arguments.next().ok_or(USAGE)?),
+                "--allow-origin" => options.allowed_origins.push(arguments.next().ok_or(USAGE)?),
                 "--data-dir" => options.data_dir = Some(arguments.next().ok_or(USAGE)?.into()),
                 other => return Err(format!("{other:?} is no option; {USAGE}")),
             }
@@ -126,7 +133,9 @@ impl Options {
 
     fn http(&self) -> Option<HttpConfig> {
         let authentication = if self.no_key { Authentication::None } else { Authentication::ApiKeys };
-        Some(HttpConfig::new().with_listen(self.http?).with_authentication(authentication))
+        let config = HttpConfig::new().with_listen(self.http?).with_authentication(authentication);
+        let config = self.allowed_hosts.iter().fold(config, HttpConfig::with_allowed_host);
+        Some(self.allowed_origins.iter().fold(config, HttpConfig::with_allowed_origin))
     }
 
     /// The environment's configuration, with the command line's before it.
