@@ -56,11 +56,13 @@ async fn private_addresses_and_the_old_transport_are_refused() {
         ("https://169.254.169.254/mcp", "auto", "permission_denied: "),
         ("https://localhost:1/mcp", "auto", "unavailable: "),
         ("https://example.com/sse", "sse", "unsupported: "),
+        ("https://example.com/mcp?token=s3cret", "auto", "unsupported: "),
+        ("https://user:s3cret@example.com/mcp", "auto", "unsupported: "),
         ("example.com", "auto", "invalid_definition: "),
     ] {
         let connect = json!({ "serverId": "ours", "serverUrl": url, "serverName": "them", "transport": transport });
         let said = client.failure("connect_external_mcp", connect).await;
-        assert!(said.starts_with(kind), "{url}: {said}");
+        assert!(said.starts_with(kind) && !said.contains("s3cret"), "{url}: {said}");
     }
     assert_eq!(
         client.data("list_external_mcp", json!({ "serverId": "ours" })).await["connections"],
