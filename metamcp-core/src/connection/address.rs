@@ -23,9 +23,10 @@ impl TrustedHosts {
 
     /// The HTTP client that may connect to this URL.
     pub(super) fn client_for(&self, url: &Url) -> Result<&'static reqwest::Client> {
-        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+        let has_credentials = !url.username().is_empty() || url.password().is_some();
+        if has_credentials || url.query().is_some() || url.fragment().is_some() {
             // It is stored, and shown to everybody who may read the server.
-            let message = "the URL of an external server may have neither credentials nor a query in it";
+            let message = "the URL of an external server may have neither credentials nor a query or fragment in it";
             return Err(Error::new(ErrorKind::Unsupported, message)
                 .with_help("servers that need credentials cannot be connected yet"));
         }

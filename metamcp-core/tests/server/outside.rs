@@ -57,6 +57,7 @@ async fn private_addresses_and_the_old_transport_are_refused() {
         ("https://localhost:1/mcp", "auto", "unavailable: "),
         ("https://example.com/sse", "sse", "unsupported: "),
         ("https://example.com/mcp?token=s3cret", "auto", "unsupported: "),
+        ("https://example.com/mcp#s3cret", "auto", "unsupported: "),
         ("https://user:s3cret@example.com/mcp", "auto", "unsupported: "),
         ("example.com", "auto", "invalid_definition: "),
     ] {

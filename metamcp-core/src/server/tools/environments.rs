@@ -41,6 +41,8 @@ struct Installed {
 }
 
 pub(in crate::server) async fn create(call: Call, params: CreateEnvironment) -> Result<CreatedEnvironment> {
+    // Whoever may not use what comes of it may not take its place either.
+    call.unlimited()?;
     let key = call.server(&params.server_id).await?;
     let template = params.template.map(|template| template.parse()).transpose();
     let template = template.map_err(|error: NameError| Error::new(ErrorKind::NotFound, error.to_string()))?;
