@@ -62,7 +62,7 @@ pub const AGENT_SCHEDULER: Template = template!("agent-scheduler": "src/index.ts
 pub const TOOL_CALLING: Template =
     template!("tool-calling": "src/attempts.ts", "src/batch.ts", "src/index.ts", "tsconfig.json");
 /// `routing`: serves the tools of other MCP servers beside its own.
-pub const ROUTING: Template = template!("routing": "src/balance.ts", "src/connection.ts", "src/exchange.ts", "src/failure.ts", "src/headers.ts", "src/index.ts", "src/options.ts", "src/replica.ts", "src/router.ts", "src/status.ts", "src/stream.ts", "src/tool-list.ts", "src/upstream.ts", "tsconfig.json");
+pub const ROUTING: Template = template!("routing": "src/balance.ts", "src/canonical.ts", "src/connection.ts", "src/exchange.ts", "src/failure.ts", "src/headers.ts", "src/index.ts", "src/options.ts", "src/pin.ts", "src/replica.ts", "src/router.ts", "src/status.ts", "src/stream.ts", "src/tool-list.ts", "src/upstream.ts", "tsconfig.json");
 /// `parallelisation`: one tool over many inputs, or many tools over one input.
 pub const PARALLELISATION: Template =
     template!("parallelisation": "src/index.ts", "src/parallel.ts", "src/vote.ts", "tsconfig.json");
