@@ -1,5 +1,5 @@
 import type { Tool } from "@modelcontextprotocol/server";
-import { canonical } from "./canonical.ts";
+import { canonical } from "./runtime/schema-value.ts";
 import type { HiddenTool, ToolList } from "./tool-list.ts";
 
 /** The tools of a list that are still what was accepted; without pins all are. */

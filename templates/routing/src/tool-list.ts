@@ -1,7 +1,7 @@
 import type { Tool } from "@modelcontextprotocol/server";
-import { canonical } from "./canonical.ts";
 import { quoted, UpstreamFailure } from "./failure.ts";
 import { isObject } from "./runtime/schema.ts";
+import { canonical } from "./runtime/schema-value.ts";
 
 /** A tool that is not served, and why. */
 export interface HiddenTool {
