@@ -1,4 +1,6 @@
-//! What the examples share: an MCP client of either protocol era.
+//! What the examples share: an MCP client of either protocol era, and the log.
+
+pub mod telemetry;
 
 use std::error::Error;
 use std::sync::LazyLock;

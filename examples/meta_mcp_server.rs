@@ -7,43 +7,41 @@
 //! ```
 //!
 //! The second prints `listening on URL` and, once for each data directory, `admin key: KEY`. A data directory has one
-//! owner; a second `--stdio` process on it becomes a bridge to the first.
+//! owner; a second `--stdio` process on it becomes a bridge to the first. With `--backend cloudflare` servers run on the
+//! account that `CLOUDFLARE_ACCOUNT_ID` and `CLOUDFLARE_API_TOKEN` name.
 #![expect(clippy::print_stdout, reason = "without --stdio, standard output is for whoever runs it")]
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
+use metamcp_cloudflare::CloudflareConfig;
 use metamcp_core::server::{
     Authentication, HttpConfig, HttpServer, bridge_stdio, serve_http, serve_socket, serve_stdio,
 };
 use metamcp_core::{ErrorKind, MetaMcp, NewApiKey, Scope};
+use metamcp_examples::telemetry;
 use metamcp_local::{LocalConfig, control_socket};
 use secrecy::ExposeSecret;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::Level;
-use tracing_subscriber::filter::filter_fn;
-use tracing_subscriber::prelude::*;
-use tracing_subscriber::{EnvFilter, Layer};
 
 const USAGE: &str = "usage: meta_mcp_server (--stdio | --http ADDRESS:PORT [--no-key] [--allow-host HOST]… \
-     [--allow-origin ORIGIN]…) [--data-dir DIR]";
+     [--allow-origin ORIGIN]… [--requests-per-minute N]) [--data-dir DIR | --backend cloudflare]";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,rmcp=error"));
-    // Below that rmcp writes whole messages, the secrets in them too.
-    let without_messages = filter_fn(|event| !event.target().starts_with("rmcp") || *event.level() <= Level::INFO);
-    // Standard output belongs to the protocol.
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(without_messages);
-    tracing_subscriber::registry().with(filter).with(layer).init();
+    let _telemetry = telemetry::start()?;
     let options = Options::parse(std::env::args().skip(1))?;
+    if options.backend == Backend::Cloudflare {
+        return on_cloudflare(&options).await;
+    }
     let config = options.config()?;
     let data_dir = config.data_dir.clone();
     match metamcp_local::open(config).await {
         Ok(meta) => {
-            let served = serve(&meta, &data_dir, options.http()).await;
+            let served = serve(&meta, Some(&data_dir), options.http()).await;
             meta.close().await?;
             served
         }
@@ -56,9 +54,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Serves HTTP until a signal comes, or standard input until it ends; beside them the socket for other programs.
-async fn serve(meta: &MetaMcp, data_dir: &Path, http: Option<HttpConfig>) -> Result<(), Box<dyn Error>> {
-    let socket = bind(&control_socket(data_dir)?)?;
+/// On an account, as the environment says. Any number of processes may serve the same one, so nothing is passed on.
+async fn on_cloudflare(options: &Options) -> Result<(), Box<dyn Error>> {
+    let meta = metamcp_cloudflare::open(CloudflareConfig::from_env()?).await?;
+    let served = serve(&meta, None, options.http()).await;
+    meta.close().await?;
+    served
+}
+
+/// Serves HTTP until a signal comes, or standard input until it ends; beside them the socket of a data directory, for
+/// other programs.
+async fn serve(meta: &MetaMcp, data_dir: Option<&Path>, http: Option<HttpConfig>) -> Result<(), Box<dyn Error>> {
+    let socket = match data_dir {
+        Some(data_dir) => Some(bind(&control_socket(data_dir)?)?),
+        None => None,
+    };
     let http = match http {
         Some(config) => Some(listen(meta, config).await?),
         None => None,
@@ -66,7 +76,7 @@ async fn serve(meta: &MetaMcp, data_dir: &Path, http: Option<HttpConfig>) -> Res
     let mut terminated = signal(SignalKind::terminate())?;
     tokio::select! {
         ended = serve_stdio(meta.clone()), if http.is_none() => ended?,
-        ended = serve_socket(meta.clone(), socket) => ended?,
+        ended = serve_others(meta, socket) => ended?,
         stopped = tokio::signal::ctrl_c() => stopped?,
         _ = terminated.recv() => {}
     }
@@ -74,6 +84,14 @@ async fn serve(meta: &MetaMcp, data_dir: &Path, http: Option<HttpConfig>) -> Res
         http.close().await;
     }
     Ok(())
+}
+
+/// Serves other programs on the socket, where there is one.
+async fn serve_others(meta: &MetaMcp, socket: Option<UnixListener>) -> metamcp_core::Result<()> {
+    match socket {
+        Some(socket) => serve_socket(meta.clone(), socket).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Listens, with a key for whoever starts the first server on this data directory.
@@ -97,9 +115,18 @@ fn bind(path: &Path) -> std::io::Result<UnixListener> {
     }
 }
 
+/// Where servers run.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Backend {
+    #[default]
+    Local,
+    Cloudflare,
+}
+
 /// What the command line says.
 #[derive(Debug, Default)]
 struct Options {
+    backend: Backend,
     data_dir: Option<PathBuf>,
     stdio: bool,
     http: Option<SocketAddr>,
@@ -108,6 +135,7 @@ struct Options {
     allowed_hosts: Vec<String>,
     /// Origins of web pages.
     allowed_origins: Vec<String>,
+    requests_per_minute: Option<NonZeroU32>,
 }
 
 impl Options {
@@ -124,16 +152,33 @@ impl Options {
                 }
                 "--allow-host" => options.allowed_hosts.push(arguments.next().ok_or(USAGE)?),
                 "--allow-origin" => options.allowed_origins.push(arguments.next().ok_or(USAGE)?),
+                "--requests-per-minute" => {
+                    let number = arguments.next().ok_or(USAGE)?;
+                    let wrong = |_| format!("{number:?} is no number of requests above 0; {USAGE}");
+                    options.requests_per_minute = Some(number.parse().map_err(wrong)?);
+                }
+                "--backend" => {
+                    options.backend = match arguments.next().ok_or(USAGE)?.as_str() {
+                        "local" => Backend::Local,
+                        "cloudflare" => Backend::Cloudflare,
+                        other => return Err(format!("{other:?} is no backend; {USAGE}")),
+                    }
+                }
                 "--data-dir" => options.data_dir = Some(arguments.next().ok_or(USAGE)?.into()),
                 other => return Err(format!("{other:?} is no option; {USAGE}")),
             }
         }
-        if options.stdio == options.http.is_some() { Err(USAGE.to_owned()) } else { Ok(options) }
+        let misplaced = options.backend == Backend::Cloudflare && options.data_dir.is_some();
+        if misplaced || options.stdio == options.http.is_some() { Err(USAGE.to_owned()) } else { Ok(options) }
     }
 
     fn http(&self) -> Option<HttpConfig> {
         let authentication = if self.no_key { Authentication::None } else { Authentication::ApiKeys };
         let config = HttpConfig::new().with_listen(self.http?).with_authentication(authentication);
+        let config = match self.requests_per_minute {
+            Some(requests) => config.with_requests_per_minute(requests),
+            None => config,
+        };
         let config = self.allowed_hosts.iter().fold(config, HttpConfig::with_allowed_host);
         Some(self.allowed_origins.iter().fold(config, HttpConfig::with_allowed_origin))
     }

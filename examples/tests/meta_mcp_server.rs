@@ -1,143 +1,19 @@
 //! The reference server as hosts start it, on real backends.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod reference;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
-use rmcp::RoleClient;
-use rmcp::model::{
-    CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, Implementation, ProtocolVersion,
-};
-use rmcp::service::{ClientLifecycleMode, ClientServiceExt, RunningService};
-use rmcp::transport::StreamableHttpClientTransport;
-use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use metamcp_cloudflare_emulator::{Emulator, Options};
+use rmcp::model::CallToolRequestParams;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::time::timeout;
 
-/// Long past anything that works.
-const LIMIT: Duration = Duration::from_secs(240);
-
-/// Tests are built to `deps/`, with the examples beside it.
-fn example() -> PathBuf {
-    std::env::current_exe().unwrap().parent().unwrap().with_file_name("examples").join("meta_mcp_server")
-}
-
-fn toolchain() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("toolchain")
-}
-
-/// The reference server on a data directory, which ends with this value.
-fn start(data_dir: &Path, arguments: &[&str]) -> Child {
-    let example = example();
-    let mut command = Command::new(&example);
-    command.args(arguments).arg("--data-dir").arg(data_dir).kill_on_drop(true);
-    command.env("METAMCP_TOOLCHAIN_DIR", toolchain());
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    command.spawn().unwrap_or_else(|error| panic!("{}: {error}; build the examples", example.display()))
-}
-
-/// The server over HTTP, and what it printed.
-struct Http {
-    process: Child,
-    url: String,
-    admin_key: Option<String>,
-}
-
-impl Http {
-    async fn start(data_dir: &Path) -> Self {
-        Self::start_with(data_dir, &[]).await
-    }
-
-    async fn start_with(data_dir: &Path, more: &[&str]) -> Self {
-        let arguments = [&["--http", "127.0.0.1:0"], more].concat();
-        let mut process = start(data_dir, &arguments);
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let mut admin_key = None;
-        loop {
-            let line = timeout(LIMIT, lines.next_line()).await.unwrap().unwrap().expect("the server listens");
-            if let Some(key) = line.strip_prefix("admin key: ") {
-                admin_key = Some(key.to_owned());
-            }
-            if let Some(url) = line.strip_prefix("listening on ") {
-                return Self { process, url: url.to_owned(), admin_key };
-            }
-        }
-    }
-
-    async fn connect(&self, key: &str) -> Client {
-        let mut config = StreamableHttpClientTransportConfig::with_uri(self.url.as_str());
-        config.auth_header = Some(key.to_owned());
-        let transport = StreamableHttpClientTransport::with_client(reqwest::Client::new(), config);
-        let preferred_versions = vec![ProtocolVersion::V_2026_07_28];
-        Client(
-            client()
-                .serve_with_lifecycle(transport, ClientLifecycleMode::Discover { preferred_versions })
-                .await
-                .unwrap(),
-        )
-    }
-
-    /// Ends it as a terminal or a service manager does.
-    async fn end(mut self) {
-        let id = self.process.id().unwrap().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
-        assert!(sent.success());
-        let status = timeout(LIMIT, self.process.wait()).await.unwrap().unwrap();
-        assert!(status.success(), "{status}");
-    }
-}
-
-/// A host that speaks with the server it started.
-struct Host {
-    process: Child,
-    client: Client,
-}
-
-/// A client that has met the server.
-struct Client(RunningService<RoleClient, ClientConfig>);
-
-fn client() -> ClientConfig {
-    ClientConfig::new(ClientCapabilities::default(), Implementation::new("metamcp-test", "1.0.0"))
-}
-
-impl Host {
-    async fn start(data_dir: &Path) -> Self {
-        let mut process = start(data_dir, &["--stdio"]);
-        let pipes = (process.stdout.take().unwrap(), process.stdin.take().unwrap());
-        let client = timeout(LIMIT, client().serve_with_lifecycle(pipes, ClientLifecycleMode::Initialize));
-        Self { process, client: Client(client.await.unwrap().unwrap()) }
-    }
-
-    /// Ends the session as hosts do, and waits for the process.
-    async fn end(mut self) {
-        self.client.0.cancel().await.unwrap();
-        let status = timeout(LIMIT, self.process.wait()).await.unwrap().unwrap();
-        assert!(status.success(), "{status}");
-    }
-}
-
-impl Client {
-    async fn call(&self, tool: &str, arguments: Value) -> CallToolResult {
-        let Value::Object(arguments) = arguments else { panic!("arguments are an object") };
-        let params = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
-        timeout(LIMIT, self.0.call_tool(params)).await.unwrap().unwrap()
-    }
-
-    async fn data(&self, tool: &str, arguments: Value) -> Value {
-        let result = self.call(tool, arguments).await;
-        assert_ne!(result.is_error, Some(true), "{tool}: {}", text(&result));
-        result.structured_content.unwrap()
-    }
-}
-
-fn text(result: &CallToolResult) -> String {
-    let texts = result.content.iter().filter_map(|block| block.as_text());
-    texts.map(|text| text.text.as_str()).collect::<Vec<_>>().join("\n")
-}
+use reference::{Client, Host, Http, LIMIT, example, text, toolchain};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_does_the_whole_loop_over_stdio() {
@@ -217,24 +93,29 @@ async fn a_second_process_on_a_directory_is_a_bridge_to_the_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_acknowledged_is_there_after_a_kill() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut killed = Http::start(folder.path()).await;
-    let key = killed.admin_key.clone().unwrap();
-    let client = killed.connect(&key).await;
-    client.data("init_mcp_server", json!({ "name": "kept", "description": "Is kept." })).await;
+async fn an_agent_does_the_whole_loop_on_cloudflare() {
+    let options =
+        Options { token: Some("emulated".to_owned()), toolchain_dir: Some(toolchain()), ..Options::default() };
+    let emulator = Emulator::start(options).await.unwrap();
+    let environment = [
+        ("CLOUDFLARE_ACCOUNT_ID", "0123456789abcdef0123456789abcdef"),
+        ("CLOUDFLARE_API_TOKEN", "emulated"),
+        ("CLOUDFLARE_API_BASE_URL", &emulator.base_url()),
+        ("METAMCP_WORKERS_DEV_URL", &emulator.workers_dev_url()),
+    ];
+    let server = Http::start_on(&["--backend", "cloudflare"], &environment).await;
+    let client = server.connect(&server.admin_key.clone().unwrap()).await;
+    client.data("init_mcp_server", json!({ "name": "far", "description": "Is far away." })).await;
     let tool =
-        json!({ "serverId": "kept", "toolName": "say", "description": "Says.", "implementation": "return 'here';" });
+        json!({ "serverId": "far", "toolName": "say", "description": "Says.", "implementation": "return 'here';" });
     client.data("add_mcp_tool", tool).await;
-    let url = client.data("deploy_mcp_server", json!({ "serverId": "kept" })).await["url"].take();
-    killed.process.kill().await.unwrap();
-
-    let again = Http::start(folder.path()).await;
-    let client = again.connect(&key).await;
-    let details = client.data("get_mcp_server_details", json!({ "serverId": "kept" })).await;
-    assert_eq!((&details["url"], &details["tools"]), (&url, &json!(["say"])));
-    assert_eq!(text(&client.call("call_mcp_tool", json!({ "serverId": "kept", "toolName": "say" })).await), "here");
-    again.end().await;
+    let deployed = client.data("deploy_mcp_server", json!({ "serverId": "far" })).await;
+    assert_eq!(text(&client.call("call_mcp_tool", json!({ "serverId": "far", "toolName": "say" })).await), "here");
+    let direct = metamcp_examples::connect_2026(deployed["url"].as_str().unwrap()).await.unwrap();
+    assert_eq!(text(&direct.call_tool(CallToolRequestParams::new("say")).await.unwrap()), "here");
+    client.data("delete_mcp_server", json!({ "serverId": "far" })).await;
+    assert_eq!(client.data("list_mcp_servers", json!({})).await, json!({ "servers": [] }));
+    server.end().await;
 }
 
 /// Scenarios of the official suite that need no tools, resources or prompts of the suite's own.

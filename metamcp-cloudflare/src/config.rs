@@ -77,8 +77,9 @@ impl CloudflareConfig {
         }
     }
 
-    /// Reads `CLOUDFLARE_ACCOUNT_ID`, `CLOUDFLARE_API_TOKEN` and, if set, `CLOUDFLARE_API_BASE_URL` and
-    /// `METAMCP_WORKERS_DEV_URL`, which are for an emulator ([`Self::with_workers_dev_url`]).
+    /// Reads `CLOUDFLARE_ACCOUNT_ID`, `CLOUDFLARE_API_TOKEN` and, if set, `METAMCP_TOOLCHAIN_DIR` (where the JavaScript
+    /// toolchain is kept) and `CLOUDFLARE_API_BASE_URL` and `METAMCP_WORKERS_DEV_URL`, which are for an emulator
+    /// ([`Self::with_workers_dev_url`]).
     pub fn from_env() -> Result<Self> {
         let read = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let (account, token) = (read("CLOUDFLARE_ACCOUNT_ID"), read("CLOUDFLARE_API_TOKEN"));
@@ -90,7 +91,8 @@ impl CloudflareConfig {
             return Err(invalid(format!("not set: {}", missing.join(", ")))
                 .with_help("create a token at https://dash.cloudflare.com/profile/api-tokens"));
         };
-        let config = Self::new(account, token.into())?;
+        let mut config = Self::new(account, token.into())?;
+        config.toolchain_dir = read("METAMCP_TOOLCHAIN_DIR").map(PathBuf::from);
         let config = match read("CLOUDFLARE_API_BASE_URL") {
             Some(url) => config.with_base_url(&url)?,
             None => config,

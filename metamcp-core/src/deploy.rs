@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tracing::Span;
+use tracing::field::{Empty, display};
 use url::Url;
 
 pub use reconcile::ReconcileReport;
@@ -24,6 +26,7 @@ use crate::meta_mcp::Backends;
 use crate::name::{ServerId, ServerKey, ServerName, VersionId};
 use crate::publisher::{LogLine, LogOptions};
 use crate::registry::{DeploymentRecord, Revision, ServerRecord, VersionRecord};
+use crate::trace::{traced, verb};
 use crate::validate::{ValidDefinition, validate};
 use crate::verify::{Depth, Verification, verify};
 use crate::{Error, ErrorKind, Result};
@@ -79,7 +82,15 @@ impl Deployments {
     /// [`Deployments::deploy`] that reports each step; see [`EventSink::channel`].
     pub async fn deploy_with_events(&self, key: &ServerKey, events: EventSink) -> Result<Deployment> {
         let (this, key) = (self.clone(), key.clone());
-        run_to_its_end(async move { pipeline::deploy(&this, &key, events).await }).await
+        let span = verb!(INFO, "deploy", server = %key, id = Empty, revision = Empty, version = Empty);
+        let ended = span.clone();
+        run_to_its_end(span, async move {
+            let deployment = pipeline::deploy(&this, &key, events).await?;
+            ended.record("id", display(deployment.server_id)).record("revision", deployment.revision.0);
+            ended.record("version", display(&deployment.version));
+            Ok(deployment)
+        })
+        .await
     }
 
     /// Makes an older version live again and checks it. The working definition stays as it is.
@@ -88,19 +99,20 @@ impl Deployments {
     /// one that was live before is live again.
     pub async fn rollback(&self, key: &ServerKey, version: &VersionId) -> Result<Deployment> {
         let (this, key, version) = (self.clone(), key.clone(), version.clone());
-        run_to_its_end(async move { rollback::rollback(&this, &key, &version).await }).await
+        let span = verb!(INFO, "rollback", server = %key, %version);
+        run_to_its_end(span, async move { rollback::rollback(&this, &key, &version).await }).await
     }
 
     /// Takes a server down and removes it with its versions, state and secrets. Idempotent after a crash: what
     /// was begun is finished by [`Deployments::reconcile`]. [`ErrorKind::NotFound`] if there is none.
     pub async fn remove(&self, key: &ServerKey) -> Result<()> {
         let (this, key) = (self.clone(), key.clone());
-        run_to_its_end(async move { remove::remove(&this, &key).await }).await
+        run_to_its_end(verb!(INFO, "remove", server = %key), async move { remove::remove(&this, &key).await }).await
     }
 
     /// Removes servers that did not change for a time. By default only tells which it would remove.
     pub async fn cleanup_old_servers(&self, options: CleanupOptions) -> Result<CleanupReport> {
-        remove::cleanup(self, options).await
+        traced(verb!(INFO, "cleanup_old_servers"), remove::cleanup(self, options)).await
     }
 
     /// Finishes or undoes what a crash left, and brings registry and target into agreement: afterwards there is no
@@ -108,7 +120,7 @@ impl Deployments {
     /// left alone and listed as pending.
     pub async fn reconcile(&self) -> Result<ReconcileReport> {
         let this = self.clone();
-        run_to_its_end(async move { reconcile::reconcile(&this).await }).await
+        run_to_its_end(verb!(INFO, "reconcile"), async move { reconcile::reconcile(&this).await }).await
     }
 
     /// Versions that can be rolled back to, newest first.
@@ -144,7 +156,8 @@ impl Deployments {
     /// A tool that fails is an answer with `is_error`. [`ErrorKind::NotFound`] if nothing is live or the live version
     /// has no such tool; [`ErrorKind::TimedOut`] after the tool's own limit.
     pub async fn call_tool(&self, key: &ServerKey, tool: &str, arguments: Map<String, Value>) -> Result<ToolAnswer> {
-        tool_call::call(self, key, tool, arguments).await
+        let span = verb!(DEBUG, "call_tool", server = %key, tool);
+        traced(span, tool_call::call(self, key, tool, arguments)).await
     }
 
     /// Tries a tool of the working definition without deploying it: stages a version, calls it and discards it.
@@ -154,7 +167,8 @@ impl Deployments {
     /// previews; [`ErrorKind::Conflict`] while a deployment of the server runs.
     pub async fn test_tool(&self, key: &ServerKey, tool: &str, arguments: Map<String, Value>) -> Result<ToolTest> {
         let (this, key, tool) = (self.clone(), key.clone(), tool.to_owned());
-        run_to_its_end(async move { tool_call::test(&this, &key, &tool, arguments).await }).await
+        let span = verb!(INFO, "test_tool", server = %key, tool);
+        run_to_its_end(span, async move { tool_call::test(&this, &key, &tool, arguments).await }).await
     }
 
     async fn lease(&self, server: ServerId) -> Result<HeldLease> {
@@ -178,8 +192,11 @@ fn not_live(record: &ServerRecord) -> Error {
 }
 
 /// Runs a saga in a task of its own, so that a caller who goes away does not leave it half done.
-async fn run_to_its_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    let task = tokio::spawn(work);
+async fn run_to_its_end<T: Send + 'static>(
+    span: Span,
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    let task = tokio::spawn(traced(span, work));
     task.await.unwrap_or_else(|error| {
         Err(Error::new(ErrorKind::Unexpected, "the deployment's task did not end").with_source(error))
     })

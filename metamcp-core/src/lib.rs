@@ -43,6 +43,7 @@ mod servers;
 mod settings;
 mod source_tree;
 mod template;
+mod trace;
 mod validate;
 mod verify;
 

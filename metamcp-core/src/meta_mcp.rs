@@ -15,6 +15,7 @@ use crate::publisher::Publisher;
 use crate::registry::{AuditEntry, Registry};
 use crate::secrets::Secrets;
 use crate::servers::Servers;
+use crate::trace::traced_backends;
 
 /// The four backends of a target.
 #[derive(Debug, Clone)]
@@ -42,7 +43,8 @@ impl MetaMcp {
     pub fn new(backends: Backends) -> Self {
         // Names this instance to others that find a lease taken.
         let holder = format!("process {} ({})", std::process::id(), Uuid::new_v4());
-        Self { backends: Arc::new(backends), holder: holder.into(), trusted: Arc::default() }
+        let backends = Arc::new(traced_backends(backends));
+        Self { backends, holder: holder.into(), trusted: Arc::default() }
     }
 
     /// Lets external servers on these hosts be connected to, though they are private or speak plain HTTP.

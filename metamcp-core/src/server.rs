@@ -18,6 +18,9 @@ mod schema;
 mod table;
 mod tool;
 mod tools;
+#[cfg(feature = "otel")]
+mod trace_parent;
+mod traced_call;
 
 pub use access::Access;
 pub use http::{Authentication, HttpConfig, HttpServer, serve_http};

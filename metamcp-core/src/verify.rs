@@ -13,6 +13,7 @@ pub(crate) use client::McpClient;
 use crate::definition::ToolExample;
 use crate::number::as_doubles;
 use crate::publisher::Endpoint;
+use crate::trace::{traced, verb};
 use crate::validate::{ResourceAddress, ValidDefinition};
 use crate::{Error, ErrorKind, Result};
 
@@ -48,6 +49,16 @@ pub enum Depth {
 /// [`ErrorKind::VerificationFailed`] lists every difference; [`ErrorKind::Unavailable`] if it does not speak MCP;
 /// [`ErrorKind::TimedOut`] after `limit`.
 pub async fn verify(
+    endpoint: &Endpoint,
+    definition: &ValidDefinition,
+    depth: Depth,
+    limit: Duration,
+) -> Result<Verification> {
+    let span = verb!(INFO, "verify", server = %definition.name(), depth = ?depth);
+    traced(span, check_within(endpoint, definition, depth, limit)).await
+}
+
+async fn check_within(
     endpoint: &Endpoint,
     definition: &ValidDefinition,
     depth: Depth,

@@ -14,6 +14,7 @@ mod leftovers;
 mod live;
 mod log;
 mod memory;
+mod named;
 mod output;
 mod process;
 mod restarts;

@@ -215,3 +215,30 @@ async fn a_body_cannot_change_what_every_script_is_built_on() {
     steady.stop().await;
     live.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_does_not_pay_for_what_an_earlier_one_left_in_the_memory() {
+    let live = Live::open().await;
+    let bodies = [
+        ("fills_and_leaves", "globalThis.left = new Uint8Array(160 * 1024 * 1024).fill(1);\nreturn 'left';"),
+        (
+            "rests",
+            "await new Promise((r) => setTimeout(r, 400));\nreturn globalThis.left === undefined ? 'empty' : 'full';",
+        ),
+    ];
+    let deployment = live.deploy(definition("littered", 128, bodies.into_iter())).await;
+    let client = Client::connect(&deployment.url, Era::Discover).await;
+    for _ in 0..3 {
+        assert_eq!(client.text("fills_and_leaves", json!({})).await, "left");
+        // The memory is looked at while one of these is under way.
+        let mut rested = client.text("rests", json!({})).await;
+        for _ in 0..10 {
+            if rested == "empty" {
+                break;
+            }
+            rested = client.text("rests", json!({})).await;
+        }
+        assert_eq!(rested, "empty", "a fresh process answers");
+    }
+    live.close().await;
+}

@@ -12,6 +12,7 @@ use crate::registry::{DeploymentKind, DeploymentStep, LiveState, RecordStatus, S
 use crate::saga::Saga;
 use crate::settings::WorkerSettings;
 use crate::source_tree::{Digest, SourceTree};
+use crate::trace::{traced_now, verb};
 use crate::validate::ValidDefinition;
 use crate::verify::{Depth, Verification, verify};
 use crate::{Error, Result};
@@ -87,7 +88,7 @@ async fn attempt(saga: &mut Saga, record: &ServerRecord) -> Result<Outcome> {
 
 /// The artifact of a definition, from the build cache where the builder is slow enough to have one.
 pub(super) async fn build(saga: &Saga, definition: &ValidDefinition) -> Result<Artifact> {
-    let source = generate(definition)?;
+    let source = traced_now(&verb!(INFO, "generate", server = %definition.name()), || generate(definition))?;
     let source_digest = source.digest();
     saga.events.send(DeployEvent::Generated { files: source.iter().count(), digest: source_digest });
     let settings = WorkerSettings::of(definition);

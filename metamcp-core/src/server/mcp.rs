@@ -14,11 +14,13 @@ use rmcp::service::RequestContext;
 use rmcp::{RoleServer, ServerHandler};
 use serde_json::Value;
 use tokio::task::JoinError;
+use tracing::Instrument;
 
 use super::access::Access;
 use super::audit::audited;
 use super::call::Call;
 use super::tool::{Effect, error_response};
+use super::traced_call::Called;
 use super::{resources, table};
 use crate::{Error, ErrorKind, MetaMcp, Result};
 
@@ -78,7 +80,9 @@ impl MetaMcpServer {
         let work = match entry.effect {
             Effect::Reads | Effect::Runs => work.boxed(),
             // Who stops waiting does not stop a change half-way, nor its entry in the audit log.
-            Effect::Adds | Effect::Changes => tokio::spawn(work).map(|ended| ended.unwrap_or_else(panicked)).boxed(),
+            Effect::Adds | Effect::Changes => {
+                tokio::spawn(work.in_current_span()).map(|ended| ended.unwrap_or_else(panicked)).boxed()
+            }
         };
         tokio::select! {
             answered = tokio::time::timeout(CALL_LIMIT, work) => answered.unwrap_or_else(|_| Err(too_long(entry.name()))),
@@ -116,12 +120,11 @@ impl ServerHandler for MetaMcpServer {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let name = request.name.clone();
-        let response = self.call(request, context).await;
-        Ok(response.unwrap_or_else(|error| {
-            tracing::debug!(tool = %name, %error, "a call failed");
-            error_response(&error)
-        }))
+        let called = Called::new(&request);
+        let span = called.span(&context.meta);
+        let response = self.call(request, context).instrument(span.clone()).await;
+        called.end(&span, &response);
+        Ok(response.unwrap_or_else(|error| error_response(&error)))
     }
 
     async fn list_resources(

@@ -4,6 +4,7 @@
 mod guard;
 mod memory;
 mod outside;
+mod spans;
 
 use metamcp_core::server::{Access, MetaMcpServer};
 use metamcp_core::{MetaMcp, Scope};

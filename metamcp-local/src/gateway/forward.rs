@@ -1,14 +1,16 @@
 //! Passes a request to its server's process and the answer back.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
 use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::{Body, Incoming};
 use serde::Deserialize;
 use tokio::time::{timeout, timeout_at};
+use tracing::Level;
 
 use super::body::{Exchange, PassingBody, ReplyBody};
 use super::reply;
@@ -40,11 +42,23 @@ pub(super) async fn forward(
     path: &'static str,
     request: Request<Incoming>,
 ) -> Response<ReplyBody> {
-    let (mut head, body) = request.into_parts();
+    let (head, body) = request.into_parts();
     let body = match read_body(body).await {
         Ok(body) => body,
         Err(refusal) => return refusal,
     };
+    let called = tracing::enabled!(Level::DEBUG).then(|| (tool_name(&body), Instant::now()));
+    let response = pass(server, path, head, body).await;
+    if let Some((tool, began)) = called {
+        let (server, status) = (&server.reference().name, response.status().as_u16());
+        let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // A stream may go on for long: it is the beginning of the answer that is told.
+        tracing::debug!(%server, tool, status, ms, "called through the gateway");
+    }
+    response
+}
+
+async fn pass(server: &Arc<Server>, path: &'static str, mut head: Parts, body: Bytes) -> Response<ReplyBody> {
     head.uri = within(path, &head.uri);
     remove_hop_by_hop(&mut head.headers);
     let mut message = Request::from_parts(head, Full::new(body.clone()));

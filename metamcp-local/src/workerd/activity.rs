@@ -21,6 +21,8 @@ pub(super) struct CallNumber(u64);
 struct State {
     next: u64,
     in_flight: usize,
+    /// Set once no further call is taken.
+    closed: Option<Instant>,
     last_used: Instant,
     unanswered: BTreeMap<CallNumber, Unanswered>,
 }
@@ -34,18 +36,33 @@ struct Unanswered {
 
 impl Activity {
     pub(super) fn new() -> Self {
-        let state = State { next: 0, in_flight: 0, last_used: Instant::now(), unanswered: BTreeMap::new() };
+        let (last_used, unanswered) = (Instant::now(), BTreeMap::new());
+        let state = State { next: 0, in_flight: 0, closed: None, last_used, unanswered };
         Self { state: Mutex::new(state), drained: Notify::new() }
     }
 
-    /// A call begins; it should be answered by the deadline.
-    pub(super) fn begin(&self, deadline: Instant) -> CallNumber {
+    /// A call begins; it should be answered by the deadline. `None` once no further call is taken.
+    pub(super) fn begin(&self, deadline: Instant) -> Option<CallNumber> {
         let mut state = self.lock();
+        if state.closed.is_some() {
+            return None;
+        }
         let number = CallNumber(state.next);
         state.next += 1;
         state.in_flight += 1;
         state.unanswered.insert(number, Unanswered { deadline, waited_for: true });
-        number
+        Some(number)
+    }
+
+    /// Takes no further call; tells since when, and how many are in flight.
+    pub(super) fn close(&self, now: Instant) -> (Instant, usize) {
+        let mut state = self.lock();
+        (*state.closed.get_or_insert(now), state.in_flight)
+    }
+
+    /// Whether no further call is taken.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed.is_some()
     }
 
     /// A call ended with its answer.
@@ -117,7 +134,7 @@ mod tests {
     fn an_abandoned_call_is_watched_until_the_process_shows_that_it_lives() {
         let activity = Activity::new();
         let now = Instant::now();
-        let call = activity.begin(now);
+        let call = activity.begin(now).expect("it is open");
         activity.abandoned(call);
         assert!(activity.idle_since().is_some() && activity.is_overdue(now));
         activity.excuse_overdue(now, Duration::from_secs(1));
@@ -125,10 +142,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_closed_takes_no_call_and_tells_what_is_left() {
+        let activity = Activity::new();
+        let now = Instant::now();
+        let call = activity.begin(now).expect("it is open");
+        assert_eq!(activity.close(now), (now, 1));
+        assert!(activity.begin(now).is_none());
+        activity.answered(call);
+        assert_eq!(activity.close(now + Duration::from_secs(1)), (now, 0));
+    }
+
+    #[test]
     fn a_call_that_is_waited_for_becomes_overdue_again() {
         let activity = Activity::new();
         let now = Instant::now();
-        let call = activity.begin(now);
+        let call = activity.begin(now).expect("it is open");
         activity.excuse_overdue(now, Duration::from_secs(1));
         assert!(!activity.is_overdue(now) && activity.is_overdue(now + Duration::from_secs(1)));
         activity.answered(call);

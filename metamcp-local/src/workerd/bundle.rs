@@ -132,33 +132,54 @@ pub(super) fn settings(root: &Path, digest: Digest) -> Result<WorkerSettings> {
     Ok(file.settings)
 }
 
-/// Removes bundles that are not in use, and modules that no bundle names.
-pub(super) fn remove_all_but(root: &Path, used: &BTreeSet<Digest>) -> Result<()> {
-    let folder = root.join("bundles");
-    let mut modules = BTreeSet::new();
-    for name in names_in(&folder)? {
-        let path = folder.join(&name);
-        if name.parse().is_ok_and(|digest: Digest| used.contains(&digest)) {
-            let file: Option<BundleFile> = files::read_json(&path)?;
-            modules.extend(file.into_iter().flat_map(module_digests));
-        } else {
-            files::remove(&path)?;
-        }
-    }
-    let folder = root.join("modules");
-    for name in names_in(&folder)? {
-        if !modules.contains(&name) {
-            files::remove(&folder.join(name))?;
-        }
-    }
-    Ok(())
+/// The modules of an artifact that have files of their own.
+pub(super) fn modules_of(artifact: &Artifact) -> BTreeSet<String> {
+    let own = artifact.modules.values().filter(|module| has_own_file(module));
+    own.map(|module| Digest::of(&module.content).to_string()).collect()
 }
 
-fn module_digests(file: BundleFile) -> impl Iterator<Item = String> {
-    file.modules.into_values().filter_map(|module| match module.content {
+/// Removes a bundle that nothing names; tells the modules it had.
+pub(super) fn remove(root: &Path, digest: &Digest) -> Result<BTreeSet<String>> {
+    let path = bundle_path(root, digest);
+    let file: Option<BundleFile> = files::read_json(&path)?;
+    files::remove(&path)?;
+    Ok(file.map(module_digests).unwrap_or_default())
+}
+
+/// Removes a module that no bundle names.
+pub(super) fn remove_module(root: &Path, name: &str) -> Result<()> {
+    files::remove(&root.join("modules").join(name))
+}
+
+/// Removes bundles that are not in use, and modules that no bundle names; tells the modules of the others.
+pub(super) fn remove_all_but(root: &Path, used: &BTreeSet<Digest>) -> Result<BTreeMap<Digest, BTreeSet<String>>> {
+    let folder = root.join("bundles");
+    let mut kept = BTreeMap::new();
+    for name in names_in(&folder)? {
+        let path = folder.join(&name);
+        match name.parse().ok().filter(|digest: &Digest| used.contains(digest)) {
+            Some(digest) => {
+                let file: Option<BundleFile> = files::read_json(&path)?;
+                kept.insert(digest, file.map(module_digests).unwrap_or_default());
+            }
+            None => files::remove(&path)?,
+        }
+    }
+    let named: BTreeSet<&String> = kept.values().flatten().collect();
+    for name in names_in(&root.join("modules"))? {
+        if !named.contains(&name) {
+            remove_module(root, &name)?;
+        }
+    }
+    Ok(kept)
+}
+
+fn module_digests(file: BundleFile) -> BTreeSet<String> {
+    let own = file.modules.into_values().filter_map(|module| match module.content {
         Content::File(digest) => Some(digest.to_string()),
         Content::Text(_) => None,
-    })
+    });
+    own.collect()
 }
 
 fn has_own_file(module: &Module) -> bool {

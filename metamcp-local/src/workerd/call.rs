@@ -23,10 +23,10 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Begins a call that should be answered by the deadline.
-    pub(super) fn begin(running: Arc<Running>, deadline: Instant) -> Self {
-        let number = running.process.begin(deadline);
-        Self { running, number, answered: false, give_up: deadline + PATIENCE }
+    /// Begins a call that should be answered by the deadline; `None` where the process takes no more.
+    pub(super) fn begin(running: Arc<Running>, deadline: Instant) -> Option<Self> {
+        let number = running.process.begin(deadline)?;
+        Some(Self { running, number, answered: false, give_up: deadline + PATIENCE })
     }
 
     /// When its caller is told that no answer will come, though the process answers other calls.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use metamcp_core::{EnvName, Error, ErrorKind, Result, ServerRef, VersionId};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch};
 use tokio::time::{sleep, timeout};
+use tracing::Instrument;
 
 use super::bundle::Bundle;
 use super::call::Call;
@@ -214,7 +215,7 @@ impl Live {
             Slot::Empty => Err(self.nothing_live()),
             Slot::Running(running) if running.process.is_running() => {
                 let deadline = Instant::now() + allowed(running) + GRACE;
-                Ok(Some(Call::begin(Arc::clone(running), deadline)))
+                Ok(Call::begin(Arc::clone(running), deadline))
             }
             Slot::Asleep(_) | Slot::Down(_) | Slot::Running(_) => Ok(None),
         }
@@ -228,8 +229,20 @@ impl Live {
             self.note_end();
             let version = match &*self.slot.borrow() {
                 Slot::Empty => return Err(self.nothing_live()),
-                Slot::Running(_) => return Ok(()),
-                Slot::Asleep(version) | Slot::Down(version) => version.clone(),
+                Slot::Running(running) if running.process.takes_calls() => return Ok(()),
+                Slot::Running(running) => Err(Arc::clone(running)),
+                Slot::Asleep(version) | Slot::Down(version) => Ok(version.clone()),
+            };
+            let version = match version {
+                Ok(version) => version,
+                Err(ending) => {
+                    let interruption = turn.interruption.clone();
+                    drop(turn);
+                    tokio::select! {
+                        _ = ending.process.exited() => continue,
+                        () = interruption.arrived() => return Ok(()),
+                    }
+                }
             };
             let wait = self.restarts().wait_of_caller(asked);
             let wait = wait.map_err(|text| self.error(ErrorKind::Unavailable, &text))?;
@@ -308,7 +321,8 @@ impl Live {
         interruption: Interruption,
     ) -> Result<Arc<Running>> {
         let (server, log) = (&self.reference, &self.log);
-        self.launcher.launch(Launch { server, version, bundle, secrets, storage, log, interruption }).await
+        let launch = Launch { server, version, bundle, secrets, storage, log, interruption };
+        self.launcher.launch(launch).instrument(tracing::debug_span!("start", server = %server.name, %version)).await
     }
 
     /// Notes that the live process ended by itself, if it did.
@@ -318,7 +332,9 @@ impl Live {
             if running.process.is_running() {
                 return false;
             }
-            self.restarts().crashed(running.process.started());
+            if !running.process.was_used_up() {
+                self.restarts().crashed(running.process.started());
+            }
             *slot = Slot::Down(running.version.clone());
             true
         });

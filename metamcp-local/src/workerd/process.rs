@@ -35,6 +35,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 const EXCUSE: Duration = Duration::from_secs(5);
 /// What a process needs beside its server's memory: workerd's own, and V8's young generation.
 const MEMORY_HEADROOM_MB: u64 = 64;
+/// How long calls in flight may take to end once the memory is full.
+const MEMORY_GRACE: Duration = Duration::from_secs(1);
 /// Log lines shown in an error.
 const ERROR_LINES: usize = 8;
 
@@ -82,6 +84,7 @@ struct Shared {
     reason: Mutex<Option<String>>,
     pid: AtomicU32,
     heap_exhausted: AtomicBool,
+    used_up: AtomicBool,
     memory_mb: u64,
     silence: Option<Silence>,
     activity: Activity,
@@ -127,9 +130,19 @@ impl Process {
         &self.connections
     }
 
-    /// A call begins; it should be answered by the deadline.
-    pub(super) fn begin(&self, deadline: Instant) -> CallNumber {
+    /// A call begins; it should be answered by the deadline. `None` where it ends soon and takes no more.
+    pub(super) fn begin(&self, deadline: Instant) -> Option<CallNumber> {
         self.shared.activity.begin(deadline)
+    }
+
+    /// Whether a call may begin.
+    pub(super) fn takes_calls(&self) -> bool {
+        !self.shared.activity.is_closed()
+    }
+
+    /// Whether it was ended between calls, since earlier ones had left too much in its memory.
+    pub(super) fn was_used_up(&self) -> bool {
+        self.shared.used_up.load(Ordering::Relaxed)
     }
 
     /// A call ended with its answer.
@@ -189,6 +202,7 @@ impl Process {
             reason: Mutex::new(None),
             pid: AtomicU32::new(0),
             heap_exhausted: AtomicBool::new(false),
+            used_up: AtomicBool::new(false),
             memory_mb: plan.memory_mb,
             silence: plan.silence,
             activity: Activity::new(),
@@ -248,10 +262,9 @@ impl Shared {
     /// Kills a process that is caught in a loop or over its memory.
     async fn check(&self) {
         let pid = self.pid.load(Ordering::Relaxed);
-        if let Some(used_mb) = memory::private_mb(pid).await
-            && used_mb > self.memory_mb + MEMORY_HEADROOM_MB
-        {
-            self.kill(&format!("ran out of memory (limit {} MiB) and was stopped", self.memory_mb));
+        let used_mb = memory::private_mb(pid).await.unwrap_or_default();
+        if used_mb > self.memory_mb + MEMORY_HEADROOM_MB || self.activity.is_closed() {
+            self.end_for_memory(used_mb);
             return;
         }
         let now = Instant::now();
@@ -266,6 +279,21 @@ impl Shared {
             silence.inspect(|silence| silence.end(now));
         } else if is_overdue || silence.is_some_and(|silence| silence.is_too_long(now)) {
             self.kill("did not answer within the timeout, was caught in a loop, and was stopped");
+        }
+    }
+
+    /// What fills the memory may be what an earlier call left, so that a call which does little must not pay for it:
+    /// from now on calls wait for the next process, and those in flight have a moment to end. A call that goes on
+    /// filling it, or is still there then, ends with the process.
+    fn end_for_memory(&self, used_mb: u64) {
+        let now = Instant::now();
+        let (since, in_flight) = self.activity.close(now);
+        if in_flight == 0 {
+            // What fills it without a call fills the next one too.
+            self.used_up.store(self.silence.is_none(), Ordering::Relaxed);
+            self.kill("had used up its memory and was stopped");
+        } else if now - since >= MEMORY_GRACE || used_mb > self.memory_mb + self.memory_mb / 2 + MEMORY_HEADROOM_MB {
+            self.kill(&format!("ran out of memory (limit {} MiB) and was stopped", self.memory_mb));
         }
     }
 

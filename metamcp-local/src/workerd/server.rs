@@ -33,7 +33,7 @@ impl Server {
     }
 
     /// Id and name.
-    pub(super) fn reference(&self) -> &ServerRef {
+    pub(crate) fn reference(&self) -> &ServerRef {
         &self.live.reference
     }
 

@@ -17,7 +17,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use metamcp_core::{
     Artifact, Digest, Error, ErrorKind, PublishedVersion, Result, ServerId, ServerRef, VersionId, WorkerSettings,
@@ -27,6 +27,7 @@ use time::OffsetDateTime;
 
 use super::bundle::{self, Bundle};
 use super::files::{self, storage_error};
+use super::named::Named;
 use super::secrets::Secrets;
 use crate::owner::make_private_folder;
 
@@ -35,7 +36,7 @@ use crate::owner::make_private_folder;
 pub(super) struct Store {
     root: PathBuf,
     /// Held while bundles are written together with what names them, or removed because nothing does.
-    bundles: Mutex<()>,
+    named: Mutex<Named>,
 }
 
 /// A version as it is kept.
@@ -54,8 +55,8 @@ impl Store {
         for folder in ["modules", "bundles", "servers"] {
             make_private_folder(&root.join(folder))?;
         }
-        let store = Self { root: root.to_owned(), bundles: Mutex::new(()) };
-        store.remove_unnamed()?;
+        let store = Self { root: root.to_owned(), named: Mutex::default() };
+        store.remove_unnamed(&mut store.named())?;
         Ok(store)
     }
 
@@ -89,9 +90,11 @@ impl Store {
     /// Removes a server with everything that is its own: first the file that makes it one.
     pub(super) fn remove_server(&self, id: ServerId) -> Result<()> {
         let folder = self.folder(id);
+        // Bundles of versions that cannot be read stay until the next start.
+        let versions = self.version_files(id).unwrap_or_default();
         files::remove(&folder.join("server.json"))?;
         files::remove_folder(&folder)?;
-        self.remove_unnamed()
+        self.release(&versions)
     }
 
     /// Keeps an artifact as a new version of a server, which is made if it is new.
@@ -104,7 +107,22 @@ impl Store {
         artifact: &Artifact,
         startable: impl FnOnce(&VersionId),
     ) -> Result<VersionFile> {
-        let _guard = self.bundles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut named = self.named();
+        let kept = self.write_version(server, artifact, startable);
+        match &kept {
+            Ok(file) => named.add(file.artifact, &bundle::modules_of(artifact)),
+            // Nobody names what was written of it.
+            Err(_) => self.remove_unnamed(&mut named)?,
+        }
+        kept
+    }
+
+    fn write_version(
+        &self,
+        server: &ServerRef,
+        artifact: &Artifact,
+        startable: impl FnOnce(&VersionId),
+    ) -> Result<VersionFile> {
         let digest = artifact.digest();
         let created_at = OffsetDateTime::now_utc();
         let versions = self.folder(server.id).join("versions");
@@ -131,8 +149,10 @@ impl Store {
 
     /// Removes a version; an absent one is fine.
     pub(super) fn remove_version(&self, id: ServerId, version: &VersionId) -> Result<()> {
-        files::remove(&self.version_path(id, version))?;
-        self.remove_unnamed()
+        let path = self.version_path(id, version);
+        let file = files::read_json::<VersionFile>(&path).unwrap_or_default();
+        files::remove(&path)?;
+        self.release(file.as_slice())
     }
 
     /// A server's versions, newest first.
@@ -224,14 +244,38 @@ impl Store {
         Ok(files)
     }
 
-    /// Removes servers' folders, bundles and modules that nothing names.
-    fn remove_unnamed(&self) -> Result<()> {
-        let _guard = self.bundles.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut bundles = BTreeSet::new();
+    /// Removes the bundles of versions that are gone, and their modules, where nothing else names them.
+    fn release(&self, versions: &[VersionFile]) -> Result<()> {
+        let mut named = self.named();
+        for bundle in versions.iter().map(|file| file.artifact) {
+            if !named.release(&bundle) {
+                continue;
+            }
+            for module in bundle::remove(&self.root, &bundle)? {
+                if named.release_module(&module) {
+                    bundle::remove_module(&self.root, &module)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at everything: counts what is named and removes bundles and modules that nothing names.
+    fn remove_unnamed(&self, named: &mut Named) -> Result<()> {
+        let mut bundles = Vec::new();
         for server in self.servers()? {
             bundles.extend(self.version_files(server.id)?.into_iter().map(|file| file.artifact));
         }
-        bundle::remove_all_but(&self.root, &bundles)
+        let modules = bundle::remove_all_but(&self.root, &bundles.iter().copied().collect())?;
+        *named = Named::default();
+        for bundle in bundles {
+            named.add(bundle, modules.get(&bundle).unwrap_or(&BTreeSet::new()));
+        }
+        Ok(())
+    }
+
+    fn named(&self) -> MutexGuard<'_, Named> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
