@@ -1,5 +1,7 @@
 //! [`Builder`] turns a source tree into an [`Artifact`]; an [`Environment`] is a place where commands run.
 
+mod queue;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -8,12 +10,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 use crate::artifact::Artifact;
 use crate::name::{ServerName, TemplateKind};
 use crate::settings::WorkerSettings;
 use crate::source_tree::SourceTree;
 use crate::{Error, ErrorKind, Result};
+
+pub use self::queue::{report_queue_place, with_queue_report};
 
 /// Builds servers, and lends isolated environments for builds and commands.
 #[cfg_attr(feature = "mock", mockall::automock)]
@@ -31,7 +36,8 @@ pub trait Builder: Debug + Send + Sync + 'static {
     fn fingerprint(&self) -> Option<String>;
 
     /// Makes an isolated environment with a template's files in it. At most a configured number (3 by default)
-    /// exist at once; others wait in order, up to the builder's limit ([`ErrorKind::TimedOut`]).
+    /// exist at once; others wait in order, up to the builder's limit ([`ErrorKind::TimedOut`]), and hear their place
+    /// by [`with_queue_report`].
     ///
     /// The default refuses with [`ErrorKind::Unsupported`]: not every builder has a container.
     async fn create_environment(&self, server: &ServerName, template: TemplateKind) -> Result<Arc<dyn Environment>> {
@@ -64,6 +70,21 @@ pub trait Environment: Debug + Send + Sync + 'static {
     /// Runs a command line in a shell. A command past its timeout is killed with its children and answers
     /// [`ErrorKind::TimedOut`]; the environment stays usable. A non-zero exit code is an `Ok` output.
     async fn exec(&self, command: &Command) -> Result<CommandOutput>;
+
+    /// The same, and what the command writes goes to `output` as it comes, both streams in one order. A receiver that is
+    /// slow slows the command, within its timeout; one that is gone is nothing to the command. What is returned is cut
+    /// at the environment's limit, what is streamed is not.
+    ///
+    /// The default streams nothing before the command ended.
+    async fn exec_streaming(&self, command: &Command, output: mpsc::Sender<OutputChunk>) -> Result<CommandOutput> {
+        let finished = self.exec(command).await?;
+        for (stream, text) in [(OutputStream::Stdout, &finished.stdout), (OutputStream::Stderr, &finished.stderr)] {
+            if !text.is_empty() && output.send(OutputChunk { stream, content: text.clone().into() }).await.is_err() {
+                break;
+            }
+        }
+        Ok(finished)
+    }
 
     /// Writes a file, making its folders. The path is relative to the workspace and may not leave it.
     async fn write_file(&self, path: &str, content: Bytes) -> Result<()>;
@@ -114,6 +135,24 @@ impl Command {
     pub fn new(line: impl Into<String>, timeout: Duration) -> Self {
         Self { line: line.into(), working_directory: String::new(), timeout, variables: BTreeMap::new() }
     }
+}
+
+/// A piece of what a command writes. It may end within a character.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputChunk {
+    /// Where it was written.
+    pub stream: OutputStream,
+    /// What was written.
+    pub content: Bytes,
+}
+
+/// One of a command's two outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
 }
 
 /// What a finished command left.

@@ -27,6 +27,11 @@ pub enum DeployEvent {
         /// Digest of all of them.
         digest: Digest,
     },
+    /// All of the builder's containers are in use, and the build waits for one. Reported at every change.
+    Queued {
+        /// Its place in line; 1 is the next.
+        place: usize,
+    },
     /// The artifact is ready.
     Built {
         /// Its digest.
@@ -73,7 +78,7 @@ pub struct EventSink(Option<mpsc::UnboundedSender<DeployEvent>>);
 
 impl EventSink {
     /// A sink and the stream of what goes into it. The stream ends with the deployment. A deployment has at most
-    /// ten events, so the channel needs no bound.
+    /// ten events, and one for each place in a builder's line, so the channel needs no bound.
     pub fn channel() -> (Self, impl Stream<Item = DeployEvent> + Send + Unpin) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let stream = futures::stream::unfold(receiver, |mut receiver| async move {

@@ -48,7 +48,10 @@ mod validate;
 mod verify;
 
 pub use artifact::{Artifact, Module, ModuleKind};
-pub use builder::{Builder, Command, CommandOutput, Environment, EnvironmentInfo};
+pub use builder::{
+    Builder, Command, CommandOutput, Environment, EnvironmentInfo, OutputChunk, OutputStream, report_queue_place,
+    with_queue_report,
+};
 #[cfg(feature = "mock")]
 pub use builder::{MockBuilder, MockEnvironment};
 pub use codegen::generate;

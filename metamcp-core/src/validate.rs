@@ -7,6 +7,7 @@ mod completion;
 mod egress;
 mod environment;
 mod errors;
+mod imports;
 mod javascript;
 mod limits;
 mod options;
@@ -38,6 +39,8 @@ use crate::definition::ServerDefinition;
 use crate::name::TemplateKind;
 use crate::source_tree::Digest;
 use environment::Distinct;
+#[cfg(feature = "bundle")]
+pub(crate) use imports::package_of;
 use javascript::BodyChecker;
 use problems::{Path, Problems, quote};
 
@@ -115,7 +118,7 @@ fn check(definition: &ServerDefinition, digest: Digest, problems: &mut Problems)
     let options = template.map(|template| options::check(&root.key("options"), template, definition, problems));
     let mut limit_problems = Problems::default();
     let limits = limits::server(&root.key("limits"), &definition.limits, &mut limit_problems);
-    let mut bodies = BodyChecker::default();
+    let mut bodies = BodyChecker::new(&definition.dependencies);
     let tools = tools(definition, template, limits, &mut bodies, problems);
     let resources = resources(definition, limits, &mut bodies, problems);
     let prompts = prompts(definition, limits, &mut bodies, problems);
@@ -149,7 +152,7 @@ fn tools(
     definition: &ServerDefinition,
     template: Option<TemplateKind>,
     limits: EffectiveLimits,
-    bodies: &mut BodyChecker,
+    bodies: &mut BodyChecker<'_>,
     problems: &mut Problems,
 ) -> Vec<ValidTool> {
     let path = Path::root().key("tools");
@@ -168,7 +171,7 @@ fn tools(
 fn resources(
     definition: &ServerDefinition,
     limits: EffectiveLimits,
-    bodies: &mut BodyChecker,
+    bodies: &mut BodyChecker<'_>,
     problems: &mut Problems,
 ) -> Vec<ValidResource> {
     let path = Path::root().key("resources");
@@ -182,7 +185,7 @@ fn resources(
 fn prompts(
     definition: &ServerDefinition,
     limits: EffectiveLimits,
-    bodies: &mut BodyChecker,
+    bodies: &mut BodyChecker<'_>,
     problems: &mut Problems,
 ) -> Vec<ValidPrompt> {
     let path = Path::root().key("prompts");

@@ -217,3 +217,33 @@ fn nesting_hidden_behind_regular_expressions_is_survived_too() {
     let body = "x = /\"/ + (\n".repeat(3_000);
     assert!(!problems(&body).is_empty());
 }
+
+#[test]
+fn a_package_that_is_imported_but_not_declared_is_named_with_its_line() {
+    let body = "const zod = await import('zod');\nreturn [\n  await import(`lodash`), await import(parameters.name),\n  \
+                await import(\"@scope/name/deep\"), await import('node:fs'), await import('path'),\n  \
+                await import('./other.js'), await import('cloudflare:workers'), \"import('not-code')\"];";
+    assert_eq!(
+        problems(body),
+        [
+            "1:26 imports the npm package \"zod\", which `dependencies` does not name; add it there with a version",
+            "4:16 imports the npm package \"@scope/name\", which `dependencies` does not name; add it there with a version",
+        ]
+    );
+}
+
+#[test]
+fn a_package_that_is_declared_may_be_imported_also_below_its_name() {
+    let definition: ServerDefinition = serde_json::from_value(json!({
+        "name": "server",
+        "description": "A server",
+        "dependencies": { "@scope/name": "1.0.0", "zod": "4.0.0" },
+        "tools": [{
+            "name": "a_tool",
+            "description": "Does a thing",
+            "implementation": "await import('zod'); await import('zod/v4'); await import('@scope/name/deep');"
+        }]
+    }))
+    .unwrap();
+    validate(&definition).unwrap();
+}

@@ -49,7 +49,8 @@ pub enum Isolation {
     Process,
     /// The same in namespaces of its own, seeing none of the user's files.
     Bubblewrap,
-    /// A container; not available yet.
+    /// A container without network, on a Docker engine of this Linux machine: what leaves goes through a gate outside of
+    /// it. Its image and limits are those of [`LocalConfig::docker`]; memory is the server's own.
     Docker,
 }
 

@@ -19,9 +19,11 @@ mod npm;
 mod packages;
 mod proxy;
 mod reap;
+mod server;
 mod slots;
 
 pub use config::{ContainerLimits, DockerConfig, NpmAccess};
+pub(crate) use server::{ServerContainers, ServerPlan};
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -7,6 +7,7 @@ mod capnp;
 mod config;
 mod egress;
 pub(crate) mod files;
+mod gate;
 mod health;
 mod interruption;
 mod launch;
@@ -23,8 +24,11 @@ mod sandbox;
 mod secrets;
 mod server;
 mod servers;
+mod shell;
 mod silence;
+mod socket;
 mod store;
+mod supervised;
 mod supervision;
 mod upstream;
 
@@ -56,6 +60,8 @@ pub(crate) use self::files::{read_json, storage_error, write_json};
 pub(crate) use self::health::INTERNAL_HOST;
 pub(crate) use self::server::Server;
 pub(crate) use self::servers::Servers;
+#[cfg(feature = "docker")]
+pub(crate) use self::supervised::{End, Lifeline, Supervised};
 pub(crate) use self::upstream::{Connection, SendError};
 
 /// How long a preview runs that is neither activated nor discarded, at least.
@@ -96,7 +102,7 @@ impl WorkerdPublisher {
         if !workerd.is_file() {
             return Err(Error::new(ErrorKind::ConfigInvalid, format!("workerd is not at {}", workerd.display())));
         }
-        let sandbox = Sandbox::choose(local.isolation).await?;
+        let sandbox = Sandbox::choose(&local, &directory, &workerd).await?;
         let (owned, root) = (Arc::clone(&directory), directory.path().to_owned());
         let (store, run_folder) = blocking(move || {
             let run_folder = run_folder::path(&owned)?;

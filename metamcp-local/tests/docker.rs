@@ -5,10 +5,12 @@ mod containers;
 
 use std::time::Duration;
 
+use metamcp_core::OutputStream::{Stderr, Stdout};
 use metamcp_core::contract::Subject;
 use metamcp_core::contract::builder::BuilderCapabilities;
-use metamcp_core::{Builder, Command, ErrorKind, ModuleKind, SourceTree, WorkerSettings};
+use metamcp_core::{Builder, Command, ErrorKind, ModuleKind, OutputChunk, SourceTree, WorkerSettings};
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use self::containers::{Docker, project, sh, with_variable};
 
@@ -107,6 +109,32 @@ async fn a_command_has_its_folder_variables_output_and_exit_code() {
     assert_eq!(output.stdout, "/app/some folder\n");
     assert_eq!(output.stderr, "a 'quoted' $word\n");
     assert_eq!((output.exit_code, output.success()), (7, false));
+    docker.close().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a Docker engine"]
+async fn output_is_streamed_in_order_while_the_command_runs() {
+    let docker = Docker::open().await;
+    let environment = docker.environment().await;
+    // It goes on only after what it wrote was seen.
+    let line = "echo one; until [ -e seen1 ]; do sleep 0.02; done; echo two >&2; until [ -e seen2 ]; do sleep 0.02; done; \
+                echo three";
+    let (sender, mut receiver) = mpsc::channel(1);
+    let watch = async {
+        let mut seen = Vec::new();
+        while let Some(OutputChunk { stream, content }) = receiver.recv().await {
+            seen.push((stream, String::from_utf8(content.to_vec()).unwrap()));
+            environment.write_file(&format!("seen{}", seen.len()), "".into()).await.unwrap();
+        }
+        seen
+    };
+    let command = Command::new(line, Duration::from_secs(60));
+    let (output, seen) = tokio::join!(environment.exec_streaming(&command, sender), watch);
+    let expected = [(Stdout, "one\n"), (Stderr, "two\n"), (Stdout, "three\n")];
+    assert_eq!(seen, expected.map(|(stream, text)| (stream, text.to_owned())));
+    let output = output.unwrap();
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("one\nthree\n", "two\n"));
     docker.close().await;
 }
 

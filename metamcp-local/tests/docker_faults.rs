@@ -6,7 +6,7 @@ mod containers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metamcp_core::{Builder, Command, ErrorKind, TemplateKind};
+use metamcp_core::{Builder, Command, ErrorKind, TemplateKind, with_queue_report};
 use metamcp_local::{ContainerLimits, DockerConfig};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
@@ -25,7 +25,7 @@ fn small() -> DockerConfig {
 async fn a_fork_bomb_ends_with_its_timeout() {
     let subject = Docker::open_with(small()).await;
     let environment = subject.environment().await;
-    let bomb = Command::new("bomb() { bomb | bomb & }; bomb; sleep 100", Duration::from_secs(3));
+    let bomb = Command::new("bomb() { bomb | bomb & }; (bomb); while :; do :; done", Duration::from_secs(3));
     let error = timeout(SOON, environment.exec(&bomb)).await.expect("bounded time").expect_err("a bomb");
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
     assert_eq!(sh(&*environment, "echo fine").await.stdout, "fine\n");
@@ -126,20 +126,30 @@ async fn an_abandoned_command_is_ended() {
 async fn the_fourth_environment_waits_in_line() {
     let subject = Docker::open_with(small().with_max_in_use(2)).await;
     let first = subject.environment().await;
-    let _second = subject.environment().await;
-    let third = {
-        let builder = Arc::clone(&subject.builder);
-        tokio::spawn(async move { builder.create_environment(&name(), TemplateKind::RemoteMcpAuthless).await })
-    };
-    let waits = async {
-        while subject.builder.waiting() != 1 {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(SOON, waits).await.expect("it waits");
-    first.destroy().await.expect("room for the next");
-    let third = timeout(SOON, third).await.expect("its turn comes").expect("no panic").expect("an environment");
-    assert_eq!(sh(&*third, "echo hi").await.stdout, "hi\n");
+    let second = subject.environment().await;
+    let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let mut waiting = Vec::new();
+    for number in 1..=2 {
+        let (builder, ears) = (Arc::clone(&subject.builder), Arc::clone(&heard));
+        waiting.push(tokio::spawn(async move {
+            let report = move |place| ears.lock().expect("no panic").push((number, place));
+            let name = name();
+            let creating = builder.create_environment(&name, TemplateKind::RemoteMcpAuthless);
+            with_queue_report(report, creating).await
+        }));
+        let waits = async {
+            while subject.builder.waiting() != number || heard.lock().expect("no panic").len() != number {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(SOON, waits).await.expect("it waits");
+    }
+    for (left, next) in [first, second].into_iter().zip(waiting) {
+        left.destroy().await.expect("room for the next");
+        let next = timeout(SOON, next).await.expect("its turn comes").expect("no panic").expect("an environment");
+        assert_eq!(sh(&*next, "echo hi").await.stdout, "hi\n");
+    }
+    assert_eq!(*heard.lock().expect("no panic"), [(1, 1), (2, 2), (2, 1)]);
     subject.close().await;
 }
 

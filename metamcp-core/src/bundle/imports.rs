@@ -11,6 +11,7 @@ use oxc_span::SourceType;
 
 use crate::codegen::BODIES_FOLDER;
 use crate::source_tree::SourceTree;
+use crate::validate::package_of;
 
 /// What the bodies of a project import from these packages by `import("…")`, as it is written there: `zod`,
 /// `lodash/fp`. Sorted; a name that is computed at run time is not seen.
@@ -35,12 +36,6 @@ fn literal_imports(text: &str) -> Vec<String> {
         Some(literal.value.to_string())
     });
     literals.collect()
-}
-
-/// `name` of `name/sub/path`, `@scope/name` of `@scope/name/sub/path`.
-fn package_of(specifier: &str) -> &str {
-    let parts = if specifier.starts_with('@') { 2 } else { 1 };
-    specifier.match_indices('/').nth(parts - 1).map_or(specifier, |(end, _)| &specifier[..end])
 }
 
 #[cfg(test)]

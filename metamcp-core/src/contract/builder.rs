@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
 use crate::ErrorKind;
 use crate::artifact::ModuleKind;
-use crate::builder::{Builder, Command};
+use crate::builder::{Builder, Command, Environment, OutputChunk, OutputStream};
 use crate::name::{ServerName, TemplateKind};
 use crate::settings::WorkerSettings;
 use crate::source_tree::SourceTree;
@@ -114,11 +116,32 @@ pub async fn environments_are_made_or_unsupported(
     let command = Command::new("cat notes/a.txt", Duration::from_secs(30));
     let output = environment.exec(&command).await.unwrap();
     assert_eq!((output.stdout.as_str(), output.success()), ("hello", true));
+    output_is_streamed(&*environment).await;
     let id = environment.info().await.unwrap().container_id;
     assert_eq!(builder.environment(&id).await.unwrap().read_file("notes/a.txt").await.unwrap(), "hello");
     environment.destroy().await.unwrap();
     environment.destroy().await.unwrap();
     assert_eq!(builder.environment(&id).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+async fn output_is_streamed(environment: &dyn Environment) {
+    let (sender, mut receiver) = mpsc::channel(1);
+    let command = Command::new("echo out; echo err >&2; exit 3", Duration::from_secs(30));
+    let collect = async {
+        let mut streamed = [Vec::new(), Vec::new()];
+        while let Some(OutputChunk { stream, content }) = receiver.recv().await {
+            streamed[usize::from(stream == OutputStream::Stderr)].extend_from_slice(&content);
+        }
+        streamed
+    };
+    let (output, streamed) = tokio::join!(environment.exec_streaming(&command, sender), collect);
+    let output = output.unwrap();
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str(), output.exit_code), ("out\n", "err\n", 3));
+    assert_eq!(streamed, [b"out\n", b"err\n"]);
+    // A receiver that is gone is nothing to the command.
+    let (sender, receiver) = mpsc::channel(1);
+    drop(receiver);
+    assert_eq!(environment.exec_streaming(&command, sender).await.unwrap().stdout, "out\n");
 }
 
 /// And a builder that built nothing closes too.

@@ -2,6 +2,7 @@
 
 use super::{Deployment, Deployments, KEPT_VERSIONS, verify_limit};
 use crate::artifact::Artifact;
+use crate::builder::with_queue_report;
 use crate::codegen::generate;
 use crate::connection::{check_routes, effective};
 use crate::event::{DeployEvent, EventSink};
@@ -93,7 +94,7 @@ pub(super) async fn build(saga: &Saga, definition: &ValidDefinition) -> Result<A
     saga.events.send(DeployEvent::Generated { files: source.iter().count(), digest: source_digest });
     let settings = WorkerSettings::of(definition);
     let Some(fingerprint) = saga.backends.builder.fingerprint() else {
-        let artifact = saga.backends.builder.build(&source, &settings).await?;
+        let artifact = build_in_turn(saga, &source, &settings).await?;
         saga.events.send(DeployEvent::Built { artifact: artifact.digest(), cached: false });
         return Ok(artifact);
     };
@@ -106,8 +107,14 @@ pub(super) async fn build(saga: &Saga, definition: &ValidDefinition) -> Result<A
     build_and_cache(saga, &key, &source, &settings).await
 }
 
+async fn build_in_turn(saga: &Saga, source: &SourceTree, settings: &WorkerSettings) -> Result<Artifact> {
+    let events = saga.events.clone();
+    let report = move |place| events.send(DeployEvent::Queued { place });
+    with_queue_report(report, saga.backends.builder.build(source, settings)).await
+}
+
 async fn build_and_cache(saga: &Saga, key: &str, source: &SourceTree, settings: &WorkerSettings) -> Result<Artifact> {
-    let artifact = saga.backends.builder.build(source, settings).await?;
+    let artifact = build_in_turn(saga, source, settings).await?;
     let bytes = artifact.to_bytes();
     if bytes.len() <= MAX_VALUE_BYTES
         && let Err(error) = saga.backends.cache.put(key, bytes, Ttl::DAY).await

@@ -2,6 +2,8 @@
 //!
 //! It is a syntax check with good positions, not a sandbox: what a body may reach is the runtime's to limit.
 
+use std::collections::BTreeMap;
+
 use oxc_allocator::Allocator;
 use oxc_ast::AstKind;
 use oxc_ast::ast::{ExportDefaultDeclarationKind, Program, Statement};
@@ -11,6 +13,7 @@ use oxc_semantic::SemanticBuilder;
 use oxc_span::{GetSpan as _, SourceType};
 
 use super::errors::Problem;
+use super::imports;
 use super::problems::{Path, Problems};
 
 /// Longest body, in bytes.
@@ -92,13 +95,18 @@ fn skip_string(quote: u8, bytes: &mut std::str::Bytes<'_>) {
 }
 
 /// Checks many bodies, reusing its memory from one to the next.
-#[derive(Default)]
-pub(super) struct BodyChecker {
+pub(super) struct BodyChecker<'a> {
+    dependencies: &'a BTreeMap<String, String>,
     allocator: Allocator,
     source: String,
 }
 
-impl BodyChecker {
+impl<'a> BodyChecker<'a> {
+    /// A checker of bodies that may import these packages.
+    pub(super) fn new(dependencies: &'a BTreeMap<String, String>) -> Self {
+        Self { dependencies, allocator: Allocator::default(), source: String::new() }
+    }
+
     /// Parses the body at `path` and notes what is wrong with it.
     pub(super) fn check(&mut self, path: &Path, body: &str, signature: Signature, problems: &mut Problems) {
         if body.trim().is_empty() {
@@ -119,11 +127,11 @@ impl BodyChecker {
         self.source.clear();
         self.source.extend([signature.head(), body, TAIL]);
         let head = signature.head().len();
-        let mut faults = find_faults(&self.allocator, &self.source, head, SourceType::mjs());
+        let mut faults = find_faults(&self.allocator, &self.source, head, SourceType::mjs(), self.dependencies);
         let is_import = faults.iter().any(|fault| fault.message.contains("cannot import or export"));
         if !faults.is_empty()
             && !is_import
-            && find_faults(&self.allocator, &self.source, head, SourceType::ts()).is_empty()
+            && find_faults(&self.allocator, &self.source, head, SourceType::ts(), self.dependencies).is_empty()
         {
             faults.truncate(1);
             faults[0].message = "the body is JavaScript, not TypeScript; remove the types".into();
@@ -145,7 +153,13 @@ struct Fault {
     message: String,
 }
 
-fn find_faults(allocator: &Allocator, source: &str, head: usize, kind: SourceType) -> Vec<Fault> {
+fn find_faults(
+    allocator: &Allocator,
+    source: &str,
+    head: usize,
+    kind: SourceType,
+    dependencies: &BTreeMap<String, String>,
+) -> Vec<Fault> {
     let options = ParseOptions { parse_regular_expression: true, ..ParseOptions::default() };
     let parsed = Parser::new(allocator, source, kind).with_options(options).parse();
     let body_end = source.len() - TAIL.len();
@@ -163,6 +177,10 @@ fn find_faults(allocator: &Allocator, source: &str, head: usize, kind: SourceTyp
     let free = checked.semantic.scoping().root_unresolved_references();
     if ["eval", "Function"].iter().any(|&name| free.keys().any(|free| *free == name)) {
         faults.extend(code_from_strings(program, head));
+    }
+    if source.contains("import") {
+        let undeclared = imports::undeclared(program, dependencies).into_iter();
+        faults.extend(undeclared.map(|(offset, message)| Fault { offset: offset.saturating_sub(head), message }));
     }
     faults
 }

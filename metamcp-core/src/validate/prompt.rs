@@ -16,7 +16,7 @@ pub(super) fn check(
     path: &Path,
     prompt: &PromptDefinition,
     inherited: EffectiveLimits,
-    bodies: &mut BodyChecker,
+    bodies: &mut BodyChecker<'_>,
     problems: &mut Problems,
 ) -> Option<ValidPrompt> {
     let name = problems.parse(&path.key("name"), &prompt.name);
@@ -40,7 +40,7 @@ pub(super) fn check(
 fn source(
     path: &Path,
     prompt: &PromptDefinition,
-    bodies: &mut BodyChecker,
+    bodies: &mut BodyChecker<'_>,
     problems: &mut Problems,
 ) -> Option<ValidPromptSource> {
     match (&prompt.template, &prompt.implementation) {

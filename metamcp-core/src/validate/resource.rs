@@ -36,7 +36,7 @@ pub(super) fn check(
     resource: &ResourceDefinition,
     inherited: EffectiveLimits,
     taken: &mut Taken,
-    bodies: &mut BodyChecker,
+    bodies: &mut BodyChecker<'_>,
     problems: &mut Problems,
 ) -> Option<ValidResource> {
     let address = address(path, resource, taken, problems);

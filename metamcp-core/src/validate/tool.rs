@@ -19,7 +19,7 @@ pub(super) fn check(
     path: &Path,
     tool: &ToolDefinition,
     inherited: EffectiveLimits,
-    bodies: &mut BodyChecker,
+    bodies: &mut BodyChecker<'_>,
     problems: &mut Problems,
 ) -> Option<ValidTool> {
     let name = problems.parse(&path.key("name"), &tool.name);

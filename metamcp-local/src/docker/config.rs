@@ -8,7 +8,8 @@ use std::time::Duration;
 pub struct DockerConfig {
     /// The engine, such as `unix:///run/user/1000/docker.sock`; `None` for that of `DOCKER_HOST`, or the system's own.
     pub host: Option<String>,
-    /// Image with Node 22 and npm that the builder's own images are made from.
+    /// Image with Node 22 and npm that the builder's own images are made from. workerd, which wrangler and
+    /// [`Isolation::Docker`](crate::Isolation::Docker) start in it, needs glibc 2.35 or later: Alpine has none.
     pub base_image: String,
     /// What one container may use.
     pub limits: ContainerLimits,
@@ -68,7 +69,7 @@ impl Default for DockerConfig {
     fn default() -> Self {
         Self {
             host: None,
-            base_image: "node:22-alpine".to_owned(),
+            base_image: "node:22-bookworm-slim".to_owned(),
             limits: ContainerLimits::default(),
             max_in_use: 3,
             warm: 1,

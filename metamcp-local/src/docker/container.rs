@@ -14,6 +14,7 @@ use super::engine::Engine;
 
 /// User of everything that runs in a container but its first process.
 pub(super) const USER: &str = "1000:1000";
+const USER_ID: u32 = 1000;
 /// User of the first process, so that a command cannot end it.
 const INIT_USER: &str = "1001:1001";
 /// The workspace folder.
@@ -63,20 +64,31 @@ enum State {
 impl Container {
     /// Makes and starts one. If this future is dropped, nothing stays.
     pub(super) async fn start(engine: &Engine, plan: ContainerPlan) -> Result<Self> {
+        let container = Self::make(engine, plan.body()).await?;
+        container.run().await?;
+        Ok(container)
+    }
+
+    /// Makes one, which does not run yet. If this future is dropped, nothing stays.
+    pub(super) async fn make(engine: &Engine, body: ContainerCreateBody) -> Result<Self> {
         let name = format!("metamcp-{}", &Uuid::new_v4().simple().to_string()[..12]);
         // From here on the guard removes what there may be.
         let mut container = Self {
             engine: engine.clone(),
             name: name.clone(),
             id: String::new(),
-            pids: i64::try_from(plan.limits.pids).unwrap_or(i64::MAX),
+            pids: body.host_config.as_ref().and_then(|config| config.pids_limit).unwrap_or(i64::MAX),
             state: Mutex::new(State::Present),
         };
-        let options = CreateContainerOptions { name: Some(name.clone()), ..CreateContainerOptions::default() };
-        let created = engine.docker().create_container(Some(options), plan.body());
+        let options = CreateContainerOptions { name: Some(name), ..CreateContainerOptions::default() };
+        let created = engine.docker().create_container(Some(options), body);
         container.id = engine.call("make a container", created).await?.id;
-        engine.call("start a container", engine.docker().start_container(&name, None)).await?;
         Ok(container)
+    }
+
+    /// Starts it.
+    pub(super) async fn run(&self) -> Result<()> {
+        self.engine.call("start a container", self.engine.docker().start_container(&self.name, None)).await
     }
 
     /// The engine's id for it.
@@ -87,6 +99,11 @@ impl Container {
     /// How many processes it may have.
     pub(super) fn pids(&self) -> i64 {
         self.pids
+    }
+
+    /// The name it was made with.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The engine it is on.
@@ -149,25 +166,14 @@ impl ContainerPlan {
         if cache == NpmCache::Shared {
             mounts.push(volume(CACHE_VOLUME, "/cache"));
         }
-        let megabytes = |mb: u64| i64::try_from(mb << 20).unwrap_or(i64::MAX);
         let host_config = HostConfig {
-            memory: Some(megabytes(limits.memory_mb)),
-            memory_swap: Some(megabytes(limits.memory_mb)),
-            nano_cpus: Some(i64::try_from(limits.milli_cpus * 1_000_000).unwrap_or(i64::MAX)),
-            pids_limit: Some(i64::try_from(limits.pids).unwrap_or(i64::MAX)),
-            cap_drop: Some(vec!["ALL".to_owned()]),
-            security_opt: Some(vec!["no-new-privileges".to_owned()]),
-            readonly_rootfs: Some(true),
             network_mode: Some(if access == NpmAccess::Network { "bridge" } else { "none" }.to_owned()),
-            ipc_mode: Some("none".to_owned()),
             tmpfs: Some(HashMap::from([
-                (WORKSPACE.to_owned(), tmpfs(limits.workspace_mb)),
-                ("/tmp".to_owned(), tmpfs(limits.workspace_mb / 4)),
+                (WORKSPACE.to_owned(), tmpfs(limits.workspace_mb, USER_ID)),
+                ("/tmp".to_owned(), tmpfs(limits.workspace_mb / 4, USER_ID)),
             ])),
             mounts: Some(mounts),
-            ulimits: Some(vec![ulimit("core", 0)]),
-            log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
-            ..HostConfig::default()
+            ..locked_down(limits)
         };
         ContainerCreateBody {
             image: Some(image),
@@ -201,11 +207,32 @@ impl ContainerPlan {
     }
 }
 
-fn tmpfs(mb: u64) -> String {
-    format!("rw,exec,nosuid,nodev,size={mb}m,mode=0700,uid=1000,gid=1000")
+/// What every container is held to: no network, no capabilities, a root that is only read, and its limits.
+pub(super) fn locked_down(limits: ContainerLimits) -> HostConfig {
+    let memory = i64::try_from(limits.memory_mb << 20).unwrap_or(i64::MAX);
+    HostConfig {
+        memory: Some(memory),
+        memory_swap: Some(memory),
+        nano_cpus: Some(i64::try_from(limits.milli_cpus * 1_000_000).unwrap_or(i64::MAX)),
+        pids_limit: Some(i64::try_from(limits.pids).unwrap_or(i64::MAX)),
+        cap_drop: Some(vec!["ALL".to_owned()]),
+        security_opt: Some(vec!["no-new-privileges".to_owned()]),
+        readonly_rootfs: Some(true),
+        network_mode: Some("none".to_owned()),
+        ipc_mode: Some("none".to_owned()),
+        ulimits: Some(vec![ulimit("core", 0)]),
+        log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
+        ..HostConfig::default()
+    }
 }
 
-fn bind(source: String, target: &str) -> Mount {
+/// Options of a file system in memory that belongs to a user.
+pub(super) fn tmpfs(mb: u64, user: u32) -> String {
+    format!("rw,exec,nosuid,nodev,size={mb}m,mode=0700,uid={user},gid={user}")
+}
+
+/// A file or folder of the machine.
+pub(super) fn bind(source: String, target: &str) -> Mount {
     Mount {
         typ: Some(MountType::BIND),
         source: Some(source),

@@ -66,8 +66,8 @@ fn unreachable(error: EngineError) -> Error {
 
 fn no_engine(why: &str) -> Error {
     Error::new(ErrorKind::ConfigInvalid, format!("a Docker engine is needed, and {why}")).with_help(
-        "npm packages are other people's code, which is installed in a container only: install Docker \
-         (https://docs.docker.com/engine/install/), start it, and let this user reach its socket; DOCKER_HOST names \
-         another one",
+        "containers are where npm packages are installed, which are other people's code, and what `Isolation::Docker` \
+         runs servers in: install Docker (https://docs.docker.com/engine/install/), start it, and let this user reach \
+         its socket; DOCKER_HOST names another one",
     )
 }

@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use metamcp_core::{Command, CommandOutput, Environment, EnvironmentInfo, Error, ErrorKind, Result, SourceTree};
+use metamcp_core::{
+    Command, CommandOutput, Environment, EnvironmentInfo, Error, ErrorKind, OutputChunk, Result, SourceTree,
+};
 use serde::Deserialize;
-use tokio::sync::{Mutex, RwLock};
+use tokio::sync::{Mutex, RwLock, mpsc};
 use tokio::time::timeout;
 
 use super::Inner;
@@ -91,7 +93,7 @@ impl DockerEnvironment {
             .with_help("create a new environment")
     }
 
-    async fn run_command(&self, command: &Command) -> Result<CommandOutput> {
+    async fn run_command(&self, command: &Command, mut output: Output) -> Result<CommandOutput> {
         let _turn = self.command.lock().await;
         let folder = match command.working_directory.as_str() {
             "" => String::new(),
@@ -100,7 +102,6 @@ impl DockerEnvironment {
         let mut program = Program::new(["sh", "-c", &command.line]);
         program.folder = folder;
         program.variables = command.variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let mut output = Output::with_limit(OUTPUT_BYTES);
         let started = Instant::now();
         let killer = KillOnDrop { container: Arc::clone(&self.container), quiet: Arc::clone(&self.quiet), armed: true };
         let Ok(exit_code) = timeout(command.timeout, run(&self.container, program, &mut output)).await else {
@@ -143,7 +144,13 @@ impl Environment for DockerEnvironment {
 
     async fn exec(&self, command: &Command) -> Result<CommandOutput> {
         check(command)?;
-        self.explained(self.run_command(command).await).await
+        self.explained(self.run_command(command, Output::with_limit(OUTPUT_BYTES)).await).await
+    }
+
+    async fn exec_streaming(&self, command: &Command, output: mpsc::Sender<OutputChunk>) -> Result<CommandOutput> {
+        check(command)?;
+        let output = Output::with_limit(OUTPUT_BYTES).streaming_to(output);
+        self.explained(self.run_command(command, output).await).await
     }
 
     async fn write_file(&self, path: &str, content: Bytes) -> Result<()> {

@@ -7,8 +7,9 @@ use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::ExecConfig;
 use bytes::Bytes;
 use futures::StreamExt;
-use metamcp_core::{Error, ErrorKind, Result};
+use metamcp_core::{Error, ErrorKind, OutputChunk, OutputStream, Result};
 use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::container::{Container, USER, WORKSPACE};
@@ -46,6 +47,7 @@ impl Program {
 /// What a program wrote so far. Everything is read, and kept up to a limit.
 #[derive(Debug)]
 pub(super) struct Output {
+    sink: Option<mpsc::Sender<OutputChunk>>,
     pub(super) stdout: Vec<u8>,
     pub(super) stderr: Vec<u8>,
     limit: usize,
@@ -55,15 +57,28 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) fn with_limit(limit: usize) -> Self {
-        Self { stdout: Vec::new(), stderr: Vec::new(), limit, is_cut: false }
+        Self { sink: None, stdout: Vec::new(), stderr: Vec::new(), limit, is_cut: false }
     }
 
-    fn take(&mut self, frame: LogOutput) {
-        let (kept, message) = match frame {
-            LogOutput::StdErr { message } => (&mut self.stderr, message),
-            LogOutput::StdOut { message } | LogOutput::Console { message } => (&mut self.stdout, message),
+    /// Sends all of it on as well, as it comes.
+    pub(super) fn streaming_to(mut self, sink: mpsc::Sender<OutputChunk>) -> Self {
+        self.sink = Some(sink);
+        self
+    }
+
+    async fn take(&mut self, frame: LogOutput) {
+        let (kept, stream, message) = match frame {
+            LogOutput::StdErr { message } => (&mut self.stderr, OutputStream::Stderr, message),
+            LogOutput::StdOut { message } | LogOutput::Console { message } => {
+                (&mut self.stdout, OutputStream::Stdout, message)
+            }
             LogOutput::StdIn { .. } => return,
         };
+        if let Some(sink) = &self.sink
+            && sink.send(OutputChunk { stream, content: message.clone() }).await.is_err()
+        {
+            self.sink = None;
+        }
         let room = self.limit.saturating_sub(kept.len());
         self.is_cut |= message.len() > room;
         kept.extend_from_slice(&message[..message.len().min(room)]);
@@ -107,13 +122,16 @@ pub(super) async fn run(container: &Container, program: Program, output: &mut Ou
     loop {
         tokio::select! {
             frame = frames.next() => match frame {
-                Some(frame) => output.take(frame.map_err(|error| engine_error("read a command's output", error))?),
+                Some(frame) => {
+                    let frame = frame.map_err(|error| engine_error("read a command's output", error))?;
+                    output.take(frame).await;
+                }
                 None => break,
             },
             () = &mut feeding, if !is_fed => is_fed = true,
             _ = looks.tick() => {
                 if exit_code(container, &id).await?.is_some() {
-                    let rest = async { while let Some(Ok(frame)) = frames.next().await { output.take(frame); } };
+                    let rest = async { while let Some(Ok(frame)) = frames.next().await { output.take(frame).await; } };
                     // What it left in the background may go on writing for ever.
                     let is_whole = timeout(DRAIN, rest).await.is_ok();
                     tracing::trace!(is_whole, "a command ended with its output open");

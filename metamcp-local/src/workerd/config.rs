@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use metamcp_core::{Binding, BindingKind, Error, ErrorKind, Module, ModuleKind, Result, WorkerSettings};
 use serde_json::Value;
@@ -28,8 +28,17 @@ pub(super) struct WorkerConfig<'a> {
     pub(super) unique_key: &'a str,
     /// Where Durable Objects are kept.
     pub(super) storage: &'a Path,
-    pub(super) overrides: &'a BTreeMap<String, SocketAddr>,
+    pub(super) way_out: WayOut<'a>,
     pub(super) service_workers: &'a BTreeMap<String, ServiceWorker>,
+}
+
+/// How requests leave.
+#[derive(Debug)]
+pub(super) enum WayOut<'a> {
+    /// By the gate in the same process. Some hosts lead to an address of the user's.
+    Direct(&'a BTreeMap<String, SocketAddr>),
+    /// By the gate of another process, which listens on this socket.
+    Through(PathBuf),
 }
 
 /// Where a module's bytes are.
@@ -79,7 +88,12 @@ pub(super) fn render(config: &WorkerConfig<'_>) -> Result<String> {
             service_worker(config, worker)?
         ));
     }
-    services.extend(egress::services(settings.egress.as_deref(), config.overrides, &settings.compatibility_date));
+    match &config.way_out {
+        WayOut::Direct(overrides) => {
+            services.extend(egress::services(settings.egress.as_deref(), overrides, &settings.compatibility_date));
+        }
+        WayOut::Through(gate) => services.extend(egress::way_to(utf8(gate)?, &settings.compatibility_date)),
+    }
     let socket = format!(
         "(name = \"http\", address = {}, http = (), service = \"main\")",
         text(&format!("unix:{}", utf8(config.socket)?))
@@ -205,7 +219,7 @@ fn kind_name(kind: BindingKind) -> String {
     serde_json::to_value(kind).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-fn utf8(path: &Path) -> Result<&str> {
+pub(super) fn utf8(path: &Path) -> Result<&str> {
     path.to_str().ok_or_else(|| {
         Error::new(ErrorKind::ConfigInvalid, format!("path {} is not UTF-8", path.display()))
             .with_help("choose a data directory with a plain name")
@@ -214,8 +228,6 @@ fn utf8(path: &Path) -> Result<&str> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use metamcp_core::DurableObjectClass;
     use serde_json::json;
 
@@ -244,6 +256,7 @@ mod tests {
             ("bodies/add.js".to_owned(), ModuleSource::Inline(&index)),
             ("index.js".to_owned(), ModuleSource::File(ModuleKind::EsModule, &runtime)),
         ]);
+        let overrides = BTreeMap::from([("api.example.com".to_owned(), SocketAddr::from(([127, 0, 0, 1], 9)))]);
         let text = render(&WorkerConfig {
             settings,
             main_module: "index.js",
@@ -253,7 +266,7 @@ mod tests {
             socket: Path::new("/run/1a2b/s"),
             unique_key: "4f5e",
             storage: Path::new("/data/state"),
-            overrides: &BTreeMap::from([("api.example.com".to_owned(), SocketAddr::from(([127, 0, 0, 1], 9)))]),
+            way_out: WayOut::Direct(&overrides),
             service_workers: &BTreeMap::from([(
                 "pictures".to_owned(),
                 ServiceWorker::from_source("export default {};"),

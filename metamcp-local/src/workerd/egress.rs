@@ -10,6 +10,10 @@ use super::capnp::{list, text};
 
 /// Source of the gate Worker.
 const GATE: &str = include_str!("egress.js");
+/// Source of what stands before the gate where that is another process.
+const ANSWERING_GATE: &str = include_str!("gate.js");
+/// Source of what stands before the way to such a gate.
+const WAY_OUT: &str = include_str!("way_out.js");
 
 /// IPv6 addresses that may lead to an IPv4 address: compatible, translated (NAT64) and tunnelled (6to4, Teredo).
 const TRANSLATED: [&str; 5] = ["::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"];
@@ -33,6 +37,49 @@ pub(super) fn services(
     overrides: &BTreeMap<String, SocketAddr>,
     compatibility_date: &str,
 ) -> Vec<String> {
+    ways_out(&[("egress.js", GATE)], rules, overrides, compatibility_date)
+}
+
+/// The services of a process with nothing but the gate, which answers through sockets: `egress`, and `health`.
+pub(super) fn gate_services(
+    rules: Option<&[EgressRule]>,
+    overrides: &BTreeMap<String, SocketAddr>,
+    compatibility_date: &str,
+) -> Vec<String> {
+    let health = format!(
+        "(name = \"health\", worker = (modules = [(name = \"health.js\", esModule = {})], compatibilityDate = {}))",
+        text("export default { fetch: () => new Response(\"ok\") };"),
+        text(compatibility_date)
+    );
+    let modules = [("gate.js", ANSWERING_GATE), ("egress.js", GATE)];
+    let mut services = ways_out(&modules, rules, overrides, compatibility_date);
+    services.push(health);
+    services
+}
+
+/// The services of a process whose gate is another one, behind a socket.
+pub(super) fn way_to(gate: &str, compatibility_date: &str) -> [String; 2] {
+    [
+        format!(
+            "(name = \"egress\", worker = (modules = [(name = \"way_out.js\", esModule = {})], compatibilityDate = {}, \
+             bindings = [{}]))",
+            text(WAY_OUT),
+            text(compatibility_date),
+            service_binding("GATE", "egress-gate")
+        ),
+        format!(
+            "(name = \"egress-gate\", external = (address = {}, http = (style = proxy)))",
+            text(&format!("unix:{gate}"))
+        ),
+    ]
+}
+
+fn ways_out(
+    modules: &[(&str, &str)],
+    rules: Option<&[EgressRule]>,
+    overrides: &BTreeMap<String, SocketAddr>,
+    compatibility_date: &str,
+) -> Vec<String> {
     let names: BTreeMap<&str, String> =
         overrides.keys().enumerate().map(|(index, host)| (host.as_str(), format!("OVERRIDE_{index}"))).collect();
     let mut bindings = vec![
@@ -43,9 +90,9 @@ pub(super) fn services(
     ];
     bindings.extend(names.values().map(|name| service_binding(name, &override_service(name))));
     let gate = format!(
-        "(name = \"egress\", worker = (modules = [(name = \"egress.js\", esModule = {})], compatibilityDate = {}, \
+        "(name = \"egress\", worker = (modules = {}, compatibilityDate = {}, \
          globalOutbound = \"egress-blocks\", bindings = {}))",
-        text(GATE),
+        list(modules.iter().map(|(name, source)| format!("(name = {}, esModule = {})", text(name), text(source)))),
         text(compatibility_date),
         list(bindings)
     );

@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +13,13 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::bundle::Bundle;
-use super::config::{self, STATE_KEY, WorkerConfig};
+use super::config::{self, STATE_KEY, WayOut, WorkerConfig};
 use super::files::storage_error;
+use super::gate;
 use super::interruption::Interruption;
 use super::log::{Redactor, ServerLog};
 use super::process::{Process, ProcessPlan};
+use super::run_folder::NewFolder;
 use super::sandbox::Sandbox;
 use super::secrets::Secrets;
 use super::silence::Silence;
@@ -85,10 +87,14 @@ impl Running {
 impl Launcher {
     /// Starts a version and waits until it is healthy.
     pub(super) async fn launch(&self, launch: Launch<'_>) -> Result<Arc<Running>> {
+        let settings = &launch.bundle.artifact.settings;
+        let gate = match self.sandbox.outside() {
+            Some(outside) => Some(Box::pin(gate::start(self, &outside, &launch)).await?),
+            None => None,
+        };
         let Launch { server, version, bundle, secrets, storage, log, interruption } = launch;
-        let settings = &bundle.artifact.settings;
         let folder = self.new_folder(server)?;
-        let state = self.state_folder(server, settings, storage, &folder.path)?;
+        let state = self.state_folder(server, settings, storage, folder.path())?;
         let declared: Vec<_> = secrets.declared(&settings.secrets).collect();
         let text = config::render(&WorkerConfig {
             settings,
@@ -96,19 +102,23 @@ impl Launcher {
             modules: &bundle.sources(),
             secrets: &declared.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>(),
             hosts: &self.hosts,
-            socket: &folder.path.join(Process::SOCKET),
+            socket: &self.sandbox.socket(folder.path()),
             unique_key: &server.id.to_string(),
             storage: &state,
-            overrides: &self.config.outbound_overrides,
+            way_out: match &gate {
+                Some(gate) => WayOut::Through(gate::way_in(gate.socket())),
+                None => WayOut::Direct(&self.config.outbound_overrides),
+            },
             service_workers: &self.config.service_workers,
         })?;
-        write_config(&folder.path.join(Process::CONFIG), &text)?;
+        write_config(&folder.path().join(Process::CONFIG), &text)?;
         let process = Process::start(ProcessPlan {
             workerd: &self.workerd,
             sandbox: &self.sandbox,
-            folder: folder.keep(),
+            gate,
+            folder,
             readable: bundle.files().map(Path::to_owned).collect(),
-            writable: (storage == Storage::Durable && settings.has_durable_state()).then_some(state),
+            writable: settings.has_durable_state().then_some(state),
             environment: environment(&declared, secrets),
             redactor: redactor(&declared, secrets),
             memory_mb: settings.limits.memory_mb,
@@ -122,12 +132,9 @@ impl Launcher {
         Ok(Arc::new(Running { version: version.clone(), settings: settings.clone(), process }))
     }
 
-    fn new_folder(&self, server: &ServerRef) -> Result<NewFolder> {
+    pub(super) fn new_folder(&self, server: &ServerRef) -> Result<NewFolder> {
         let unique = Digest::of_parts([server.id.0.as_bytes().as_slice(), Uuid::new_v4().as_bytes().as_slice()]);
-        let path = self.run_folder.join(unique.short(12));
-        let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
-        made.map_err(|error| storage_error("make", &path, error))?;
-        Ok(NewFolder { path, kept: false })
+        NewFolder::make(self.run_folder.join(unique.short(12)))
     }
 
     fn state_folder(
@@ -148,29 +155,6 @@ impl Launcher {
     }
 }
 
-/// A process's folder, removed again unless a process took it over.
-struct NewFolder {
-    path: PathBuf,
-    kept: bool,
-}
-
-impl NewFolder {
-    fn keep(mut self) -> PathBuf {
-        self.kept = true;
-        self.path.clone()
-    }
-}
-
-impl Drop for NewFolder {
-    fn drop(&mut self) {
-        if !self.kept
-            && let Err(error) = super::files::remove_folder(&self.path)
-        {
-            tracing::warn!(%error, "a process's folder could not be removed");
-        }
-    }
-}
-
 type Declared<'a> = (&'a EnvName, &'a SecretString);
 
 fn environment(declared: &[Declared<'_>], secrets: &Secrets) -> Vec<(String, SecretString)> {
@@ -184,7 +168,7 @@ fn redactor(declared: &[Declared<'_>], secrets: &Secrets) -> Redactor {
     )
 }
 
-fn write_config(path: &Path, text: &str) -> Result<()> {
+pub(super) fn write_config(path: &Path, text: &str) -> Result<()> {
     let written = OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -1,17 +1,16 @@
 //! A supervised workerd process: the only place that starts workerd.
 
+use std::ffi::OsString;
 use std::fmt::{self, Debug};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use metamcp_core::{Error, ErrorKind, Result, VersionId};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -23,8 +22,11 @@ use super::leftovers;
 use super::log::{Redactor, ServerLog};
 use super::memory;
 use super::output::OutputLines;
+use super::run_folder::NewFolder;
 use super::sandbox::Sandbox;
 use super::silence::Silence;
+use super::socket::Socket;
+use super::supervised::{End, Lifeline, Supervised};
 use super::upstream::Connections;
 
 /// How often a process is looked at.
@@ -34,7 +36,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a call past its deadline is left alone when the process answers otherwise.
 const EXCUSE: Duration = Duration::from_secs(5);
 /// What a process needs beside its server's memory: workerd's own, and V8's young generation.
-const MEMORY_HEADROOM_MB: u64 = 64;
+pub(super) const MEMORY_HEADROOM_MB: u64 = 64;
 /// How long calls in flight may take to end once the memory is full.
 const MEMORY_GRACE: Duration = Duration::from_secs(1);
 /// Log lines shown in an error.
@@ -44,8 +46,10 @@ const ERROR_LINES: usize = 8;
 pub(super) struct ProcessPlan<'a> {
     pub(super) workerd: &'a Path,
     pub(super) sandbox: &'a Sandbox,
-    /// Folder of the process, made and removed with it; holds configuration and socket.
-    pub(super) folder: PathBuf,
+    /// Its way out, where it has none of its own; ends with it, and it with that.
+    pub(super) gate: Option<Arc<Process>>,
+    /// Folder of the process, removed with it; holds configuration and socket.
+    pub(super) folder: NewFolder,
     /// Files and folders it has to read beside its own.
     pub(super) readable: Vec<PathBuf>,
     /// Folder it may write to.
@@ -58,6 +62,14 @@ pub(super) struct ProcessPlan<'a> {
     pub(super) log: Arc<ServerLog>,
     pub(super) start_timeout: Duration,
     pub(super) interruption: Interruption,
+}
+
+impl ProcessPlan<'_> {
+    /// workerd's own arguments.
+    pub(super) fn arguments(&self) -> [OsString; 4] {
+        let config = self.folder.path().join(Process::CONFIG);
+        ["serve".into(), "-I/".into(), config.into(), "--control-fd=3".into()]
+    }
 }
 
 /// A running process. Dropping it kills workerd at once.
@@ -78,9 +90,10 @@ pub(crate) struct Exit {
 #[derive(Debug)]
 struct Shared {
     folder: PathBuf,
-    socket: PathBuf,
-    /// The pipe whose end lets the supervising shell kill workerd.
-    lifeline: Mutex<Option<OwnedFd>>,
+    socket: Socket,
+    /// Whether a socket in its place could be somebody else's.
+    is_confined: bool,
+    lifeline: Mutex<Option<Lifeline>>,
     reason: Mutex<Option<String>>,
     pid: AtomicU32,
     heap_exhausted: AtomicBool,
@@ -94,16 +107,19 @@ impl Process {
     /// Name of the configuration file in a process's folder.
     pub(super) const CONFIG: &'static str = "config.capnp";
 
-    /// Name of the socket in a process's folder.
-    pub(super) const SOCKET: &'static str = "s";
-
     /// Starts workerd on the configuration in the plan's folder and waits until the Worker answers
     /// `GET /health` with 200, or it is interrupted. On an error nothing is left of it; nor is a moment later if the
     /// future is dropped.
     pub(super) async fn start(plan: ProcessPlan<'_>) -> Result<Arc<Self>> {
         let limit = plan.start_timeout;
         let (version, log, interruption) = (plan.version.clone(), Arc::clone(&plan.log), plan.interruption.clone());
-        let process = Self::spawn(plan)?;
+        let process = tokio::select! {
+            process = Self::spawn(plan) => process?,
+            () = interruption.arrived() => {
+                let message = format!("version {version} does not start: it was stopped before it began");
+                return Err(Error::new(ErrorKind::Unavailable, message));
+            }
+        };
         let problem = tokio::select! {
             ready = timeout(limit, process.ready()) => match ready {
                 Ok(Ok(())) => return Ok(process),
@@ -122,7 +138,7 @@ impl Process {
 
     /// Socket it answers on.
     pub(crate) fn socket(&self) -> &Path {
-        &self.shared.socket
+        self.shared.socket.path()
     }
 
     /// Connections to it that can be used again.
@@ -193,11 +209,12 @@ impl Process {
         self.stop("was replaced by another version before it answered").await;
     }
 
-    fn spawn(plan: ProcessPlan<'_>) -> Result<Arc<Self>> {
-        let (mut child, lifeline) = spawn_shell(&plan)?;
+    async fn spawn(plan: ProcessPlan<'_>) -> Result<Arc<Self>> {
+        let Supervised { control, output, lifeline, end } = plan.sandbox.start(&plan).await?;
         let shared = Arc::new(Shared {
-            socket: plan.folder.join(Self::SOCKET),
-            folder: plan.folder,
+            socket: Socket::new(plan.sandbox.socket(plan.folder.path())),
+            is_confined: plan.sandbox.is_container(),
+            folder: plan.folder.keep(),
             lifeline: Mutex::new(Some(lifeline)),
             reason: Mutex::new(None),
             pid: AtomicU32::new(0),
@@ -207,22 +224,16 @@ impl Process {
             silence: plan.silence,
             activity: Activity::new(),
         });
-        let output = OutputLines { redactor: plan.redactor, log: plan.log, version: plan.version };
-        let stderr = child.stderr.take();
+        let lines = OutputLines { redactor: plan.redactor, log: plan.log, version: plan.version };
         let reader = Arc::clone(&shared);
         let log_task = tokio::spawn(async move {
-            let exhausted = match stderr {
-                Some(stderr) => output.record(stderr).await,
-                None => false,
-            };
+            let exhausted = lines.record(output).await;
             reader.heap_exhausted.store(exhausted, Ordering::Relaxed);
         });
         let (listening, is_listening) = watch::channel(false);
         let (exit_sender, exit) = watch::channel(None);
-        if let Some(stdout) = child.stdout.take() {
-            tokio::spawn(read_control(stdout, Arc::clone(&shared), listening));
-        }
-        tokio::spawn(supervise(child, Arc::clone(&shared), log_task, exit_sender));
+        tokio::spawn(read_control(control, Arc::clone(&shared), listening));
+        tokio::spawn(supervise(end, Arc::clone(&shared), plan.gate, log_task, exit_sender));
         let connections = Connections::default();
         Ok(Arc::new(Self { shared, exit, listening: is_listening, connections, started: Instant::now() }))
     }
@@ -232,6 +243,9 @@ impl Process {
         tokio::select! {
             Ok(_) = listening.wait_for(|listening| *listening) => {}
             exit = self.exited() => return Err(format!("its process {}", exit.text)),
+        }
+        if self.shared.is_confined {
+            self.shared.socket.pin().map_err(|error| format!("its socket cannot be used: {error}"))?;
         }
         tokio::select! {
             answer = health::check(self.socket()) => answer,
@@ -273,7 +287,7 @@ impl Shared {
         if !is_overdue && silence.is_none() {
             return;
         }
-        if timeout(PING_TIMEOUT, health::check(&self.socket)).await.is_ok() {
+        if timeout(PING_TIMEOUT, health::check(self.socket.path())).await.is_ok() {
             let now = Instant::now();
             self.activity.excuse_overdue(now, EXCUSE);
             silence.inspect(|silence| silence.end(now));
@@ -297,41 +311,27 @@ impl Shared {
         }
     }
 
-    fn exit_of(&self, status: std::io::Result<std::process::ExitStatus>) -> Exit {
+    fn exit_of(&self, end: End) -> Exit {
         let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(text) = reason {
             return Exit { text };
         }
-        let text = match status.ok().and_then(|status| status.code()) {
-            _ if self.heap_exhausted.load(Ordering::Relaxed) => {
+        let text = match end {
+            End::Code(_) if self.heap_exhausted.load(Ordering::Relaxed) => {
                 format!("ran out of memory (limit {} MiB) and ended", self.memory_mb)
             }
-            Some(137) => "was killed by signal 9, perhaps by the system for want of memory".to_owned(),
-            Some(code) if code > 128 => format!("was ended by signal {}", code - 128),
-            Some(code) => format!("ended with exit code {code}"),
-            None => "was killed together with its supervisor".to_owned(),
+            End::Code(137) => "was killed by signal 9, perhaps by the system for want of memory".to_owned(),
+            End::Code(code) if code > 128 => format!("was ended by signal {}", code - 128),
+            End::Code(code) => format!("ended with exit code {code}"),
+            #[cfg(feature = "docker")]
+            End::OutOfMemory => format!("ran out of memory (limit {} MiB) and was killed", self.memory_mb),
+            End::Lost(text) => text,
         };
         Exit { text }
     }
 }
 
-fn spawn_shell(plan: &ProcessPlan<'_>) -> Result<(Child, OwnedFd)> {
-    let failed = |error: std::io::Error| {
-        Error::new(ErrorKind::ConfigInvalid, format!("could not start {}", plan.workerd.display())).with_source(error)
-    };
-    let mut command = Command::new("/bin/sh");
-    command.arg("-c").arg(include_str!("supervise.sh")).arg("metamcp-supervisor");
-    command.args(plan.sandbox.wrap(plan));
-    command.arg("serve").arg("-I/").arg(plan.folder.join(Process::CONFIG)).arg("--control-fd=3");
-    command.env_clear().envs(plan.environment.iter().map(|(name, value)| (name, value.expose_secret())));
-    command.current_dir(&plan.folder).process_group(0);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(failed)?;
-    let stdin = child.stdin.take().ok_or_else(|| failed(std::io::ErrorKind::BrokenPipe.into()))?;
-    Ok((child, stdin.into_owned_fd().map_err(failed)?))
-}
-
-/// Reads `pid N` from the shell, then workerd's control messages.
+/// Reads the supervisor's lines and workerd's control messages.
 async fn read_control(stdout: impl AsyncRead + Unpin, shared: Arc<Shared>, listening: watch::Sender<bool>) {
     let mut lines = BufReader::new(stdout).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -345,25 +345,34 @@ async fn read_control(stdout: impl AsyncRead + Unpin, shared: Arc<Shared>, liste
 
 /// Watches a process to its end, then removes what is left of it.
 async fn supervise(
-    mut child: Child,
+    mut end: BoxFuture<'static, End>,
     shared: Arc<Shared>,
+    gate: Option<Arc<Process>>,
     log_task: tokio::task::JoinHandle<()>,
     exit: watch::Sender<Option<Exit>>,
 ) {
     let mut interval = tokio::time::interval(WATCH_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let status = loop {
+    let end = loop {
         tokio::select! {
-            status = child.wait() => break status,
-            _ = interval.tick() => shared.check().await,
+            end = &mut end => break end,
+            _ = interval.tick() => {
+                shared.check().await;
+                if gate.as_ref().is_some_and(|gate| !gate.is_running()) {
+                    shared.kill("lost its way out and was stopped");
+                }
+            }
         }
     };
-    if status.as_ref().is_ok_and(|status| status.code().is_none()) {
-        // Somebody killed the supervisor, which therefore could not end workerd.
+    if let End::Lost(_) = end {
+        // Who supervised it could not end it.
         let folder = shared.folder.clone();
         if let Err(error) = tokio::task::spawn_blocking(move || leftovers::end_processes(&folder)).await {
             tracing::warn!(%error, "a process without its supervisor could not be looked for");
         }
+    }
+    if let Some(gate) = gate {
+        gate.stop("was stopped").await;
     }
     // The last lines say why it ended; a process that left its output to another one is not waited for.
     if timeout(Duration::from_millis(500), log_task).await.is_err() {
@@ -372,5 +381,5 @@ async fn supervise(
     if let Err(error) = files::remove_folder(&shared.folder) {
         tracing::warn!(%error, "the folder of a process could not be removed");
     }
-    exit.send_replace(Some(shared.exit_of(status)));
+    exit.send_replace(Some(shared.exit_of(end)));
 }

@@ -46,3 +46,37 @@ pub(super) fn make_empty(path: &Path, user: u32) -> Result<()> {
     }
     Ok(())
 }
+
+/// A process's folder, which only its user can enter; removed again unless a process took it over.
+#[derive(Debug)]
+pub(super) struct NewFolder {
+    path: PathBuf,
+    is_kept: bool,
+}
+
+impl NewFolder {
+    pub(super) fn make(path: PathBuf) -> Result<Self> {
+        DirBuilder::new().mode(0o700).create(&path).map_err(|error| storage_error("make", &path, error))?;
+        Ok(Self { path, is_kept: false })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Leaves its removal to the caller.
+    pub(super) fn keep(mut self) -> PathBuf {
+        self.is_kept = true;
+        std::mem::take(&mut self.path)
+    }
+}
+
+impl Drop for NewFolder {
+    fn drop(&mut self) {
+        if !self.is_kept
+            && let Err(error) = files::remove_folder(&self.path)
+        {
+            tracing::warn!(%error, "a process's folder could not be removed");
+        }
+    }
+}

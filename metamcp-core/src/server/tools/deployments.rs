@@ -119,6 +119,7 @@ pub(in crate::server) async fn deploy(call: Call, params: OneServer) -> Result<D
 fn words_for(event: &DeployEvent) -> String {
     match event {
         DeployEvent::Started { revision } => format!("deploying revision {revision}"),
+        DeployEvent::Queued { place } => format!("waiting for a container, number {place} in line"),
         DeployEvent::Generated { files, .. } => format!("generated {files} files"),
         DeployEvent::Built { cached: true, .. } => "built, from the cache".to_owned(),
         DeployEvent::Built { .. } => "built".to_owned(),

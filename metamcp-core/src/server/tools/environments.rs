@@ -5,9 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
 use super::Done;
-use crate::builder::{Command, CommandOutput, EnvironmentInfo};
+use crate::builder::{Command, CommandOutput, EnvironmentInfo, with_queue_report};
 use crate::server::call::{Call, ServerArg};
 use crate::{Error, ErrorKind, NameError, Result};
 
@@ -46,7 +47,22 @@ pub(in crate::server) async fn create(call: Call, params: CreateEnvironment) -> 
     let key = call.server(&params.server_id).await?;
     let template = params.template.map(|template| template.parse()).transpose();
     let template = template.map_err(|error: NameError| Error::new(ErrorKind::NotFound, error.to_string()))?;
-    let environment = call.meta.environments().create(&key, template).await?;
+    let (sender, mut places) = mpsc::unbounded_channel();
+    let report = move |place| {
+        // Who does not listen any more does not wait any more either.
+        let _gone = sender.send(place);
+    };
+    let environments = call.meta.environments();
+    let making = with_queue_report(report, environments.create(&key, template));
+    tokio::pin!(making);
+    let environment = loop {
+        tokio::select! {
+            made = &mut making => break made?,
+            Some(place) = places.recv() => {
+                call.report(format!("waiting for a container, number {place} in line")).await;
+            }
+        }
+    };
     let info = match environment.info().await {
         Ok(info) => info,
         Err(error) => {

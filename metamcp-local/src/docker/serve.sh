@@ -1,0 +1,16 @@
+# Process 1 of a server's container. Its owner holds the other end of standard input: first come the secrets, as the
+# shell's own assignments, then `run`, then nothing for as long as the owner lives. The container ends with that. What
+# the program does is told on standard output; all of its own output goes to standard error.
+nl='
+'
+while IFS= read -r line || exit 1; do
+  [ "$line" = run ] && break
+  eval "export $line"
+done
+unset line
+{
+  "$@" </dev/null 3>&1 >&2 &
+  wait "$!"
+  echo "exit $?"
+} </dev/null &
+read -r _
