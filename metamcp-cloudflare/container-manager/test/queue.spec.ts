@@ -1,0 +1,132 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { Manager } from "./manager.ts";
+
+let manager: Manager;
+before(async () => {
+  manager = await Manager.start();
+});
+after(() => manager.stop());
+
+const uuid = () => crypto.randomUUID();
+
+test("a command runs in an environment, and its files are there", async () => {
+  const id = uuid();
+  await manager.environment(id);
+  const bytes = new Uint8Array([0, 255, 10, 128]);
+  assert.equal((await manager.call("PUT", `environments/${id}/files/a%20b/c.bin`, bytes)).status, 204);
+  assert.deepEqual((await manager.call("GET", `environments/${id}/files/a%20b/c.bin`)).body, bytes);
+  assert.deepEqual((await manager.call("GET", `environments/${id}/list/`)).body, ["a b/"]);
+  const ran = await manager.exec(id, "wc -c <'a b/c.bin' && echo oops >&2; exit 7");
+  assert.equal(ran.state, "done");
+  assert.deepEqual([ran.result.stdout.trim(), ran.result.stderr, ran.result.exitCode], ["4", "oops\n", 7]);
+  assert.equal((await manager.call("DELETE", `environments/${id}/files/a%20b`)).status, 204);
+  assert.equal((await manager.call("GET", `environments/${id}/files/a%20b/c.bin`)).status, 404);
+  assert.equal((await manager.call("GET", `environments/${id}`)).body.templates[0], "remote-mcp-authless");
+  for (const _ of [1, 2]) assert.equal((await manager.call("DELETE", `environments/${id}`)).status, 204);
+  assert.equal((await manager.call("GET", `environments/${id}`)).body.error.kind, "not_found");
+  assert.equal(manager.bridge.count(), 0);
+});
+
+test("starting the same job again is the same job, and a dropped connection loses nothing", async () => {
+  const [id, job] = [uuid(), uuid()];
+  await manager.environment(id);
+  const command = { kind: "exec", environment: id, line: "echo once >>log; cat log", timeoutMs: 30_000 };
+  await manager.submit(job, command);
+  await manager.submit(job, command);
+  assert.equal((await manager.ended(job)).result.stdout, "once\n");
+  assert.equal((await manager.submit(job, command)).result.stdout, "once\n");
+  const other = await manager.call("PUT", `jobs/${job}`, { ...command, line: "rm log" });
+  assert.deepEqual([other.status, other.body.error.kind], [409, "conflict"]);
+  await manager.call("DELETE", `environments/${id}`);
+});
+
+test("who finds all containers in use waits in line, with a place in it", async () => {
+  const inUse = [uuid(), uuid(), uuid()];
+  for (const id of inUse) await manager.environment(id);
+  const [fourth, fifth] = [uuid(), uuid()];
+  assert.equal((await manager.submit(fourth, { kind: "environment" })).place, 1);
+  assert.equal((await manager.submit(fifth, { kind: "environment" })).place, 2);
+  // Commands need no place of their own.
+  assert.equal((await manager.exec(inUse[0]!, "echo here")).result.stdout, "here\n");
+  await manager.call("DELETE", `environments/${inUse[0]}`);
+  assert.equal((await manager.ended(fourth)).state, "done");
+  assert.equal((await manager.call("GET", `jobs/${fifth}`)).body.place, 1);
+  await manager.call("DELETE", `jobs/${fifth}`);
+  assert.equal((await manager.call("GET", `jobs/${fifth}`)).body.state, "cancelled");
+  for (const id of [...inUse, fourth]) await manager.call("DELETE", `environments/${id}`);
+  assert.deepEqual([manager.bridge.count(), manager.bridge.most()], [0, 3]);
+});
+
+test("a command past its time is killed with its children, and the environment goes on", async () => {
+  const id = uuid();
+  await manager.environment(id);
+  const ran = await manager.exec(id, "echo before; sleep 1000 & sleep 1000; echo after", 300);
+  assert.deepEqual([ran.result.timedOut, ran.result.stdout], [true, "before\n"]);
+  assert.equal((await manager.exec(id, "echo on")).result.stdout, "on\n");
+  await manager.call("DELETE", `environments/${id}`);
+});
+
+test("a cancelled command ends, and one that is cancelled before it comes never runs", async () => {
+  const [id, job, late] = [uuid(), uuid(), uuid()];
+  await manager.environment(id);
+  await manager.submit(job, { kind: "exec", environment: id, line: "sleep 1000", timeoutMs: 3_600_000 });
+  assert.equal((await manager.call("DELETE", `jobs/${job}`)).body.state, "cancelled");
+  // It waits until the cancelled one is gone.
+  assert.equal((await manager.exec(id, "echo next")).result.stdout, "next\n");
+  await manager.call("DELETE", `jobs/${late}`);
+  const command = { kind: "exec", environment: id, line: "touch ran", timeoutMs: 1000 };
+  assert.equal((await manager.submit(late, command)).state, "cancelled");
+  assert.deepEqual((await manager.call("GET", `environments/${id}/list/`)).body, []);
+  await manager.call("DELETE", `environments/${id}`);
+});
+
+test("logs are read on from an offset", async () => {
+  const id = uuid();
+  await manager.environment(id);
+  const { id: job } = await manager.exec(id, "echo first; echo grüße");
+  const all = (await manager.call("GET", `jobs/${job}/logs`)).body;
+  assert.equal(all.entries[0].text, "first\ngrüße\n");
+  assert.equal((await manager.call("GET", `jobs/${job}/logs?offset=6`)).body.entries[0].text, "grüße\n");
+  assert.deepEqual((await manager.call("GET", `jobs/${job}/logs?offset=${all.next}`)).body.entries, []);
+  await manager.call("DELETE", `environments/${id}`);
+});
+
+test("after a crash a command has failed, and the environment is still there", async () => {
+  const [id, job] = [uuid(), uuid()];
+  await manager.environment(id);
+  await manager.submit(job, { kind: "exec", environment: id, line: "sleep 1000", timeoutMs: 3_600_000 });
+  await manager.restart();
+  const ended = await manager.ended(job);
+  assert.deepEqual([ended.state, ended.error.kind], ["failed", "unavailable"]);
+  assert.equal((await manager.exec(id, "echo on")).result.stdout, "on\n");
+  await manager.call("DELETE", `environments/${id}`);
+});
+
+test("a sandbox that could not be destroyed keeps its place until it is", async () => {
+  const id = uuid();
+  await manager.environment(id);
+  manager.bridge.failDestroy(1);
+  assert.equal((await manager.call("DELETE", `environments/${id}`)).status, 503);
+  assert.equal(manager.bridge.count(), 1);
+  // Any job wakes the alarm, which tries again.
+  await manager.submit(uuid(), { kind: "environment" });
+  for (let tries = 0; manager.bridge.count() > 1 && tries < 200; tries++) await manager.call("GET", "health");
+  assert.equal(manager.bridge.count(), 1);
+});
+
+test("a warm container is the next environment's", async () => {
+  const own = await Manager.start({ maxInstances: 1 });
+  try {
+    const [first, id] = [uuid(), uuid()];
+    for (const job of [first, uuid()]) {
+      await own.submit(job, { kind: "warm_up" });
+      assert.equal((await own.ended(job)).state, "done");
+    }
+    assert.deepEqual([own.bridge.count(), (await own.call("GET", "health")).body.warm], [1, 1]);
+    await own.environment(id);
+    assert.deepEqual([own.bridge.count(), (await own.call("GET", "health")).body.warm], [1, 0]);
+  } finally {
+    await own.stop();
+  }
+});
