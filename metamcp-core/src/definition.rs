@@ -69,10 +69,11 @@ pub struct ServerDefinition {
     /// internet. A private address is reachable only if it stands here as an IP address or CIDR block.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<Vec<String>>,
-    /// Whether clients of the 2025 revisions get sessions, which `ctx.elicit`, `ctx.sample`, `ctx.listRoots` and
-    /// resource subscriptions need with them (clients of 2026-07-28 need none for the first three). Each is a
-    /// Durable Object, so that a switch of versions holds calls for a moment and the server does not sleep. Default
-    /// `false`: they are served statelessly. At most 1,000 are kept; one that is not used for a day ends.
+    /// Whether clients of the 2025 revisions get sessions, which `ctx.elicit`, `ctx.sample`, `ctx.listRoots` need with
+    /// them, and whether clients of any revision can listen for changes of resources (`ctx.resourceUpdated`). Each
+    /// session is a Durable Object, so that a switch of versions holds calls for a moment and the server does not
+    /// sleep. Default `false`: clients are served statelessly. At most 1,000 are kept; one that is not used for a day
+    /// ends. As many streams of clients without a session are open at once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sessions: bool,
     /// How long clients may keep the lists of tools, resources and prompts; default: not at all.

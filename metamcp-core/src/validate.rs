@@ -17,6 +17,7 @@ mod resource;
 mod routing;
 mod schema;
 mod shape;
+mod task_manager;
 mod text;
 mod tool;
 mod valid;

@@ -29,7 +29,9 @@ fn definition() -> Value {
             { "name": "count", "description": "Reports progress.",
               "implementation": "for (const n of [1, 2, 3]) await ctx.progress(n, 3);\nreturn 'counted';" },
             { "name": "interview", "description": "Asks all that can be asked.",
-              "implementation": format!("const {{ content }} = await ctx.elicit({{ message: 'Name?', requestedSchema: {form} }});\nconst messages = [{{ role: 'user', content: {{ type: 'text', text: 'Hello' }} }}];\nconst model = await ctx.sample({{ messages, maxTokens: 5 }});\nconst {{ roots }} = await ctx.listRoots();\nreturn `${{content.name}}, ${{model.content.text}}, ${{roots[0].uri}}`;") }
+              "implementation": format!("const {{ content }} = await ctx.elicit({{ message: 'Name?', requestedSchema: {form} }});\nconst messages = [{{ role: 'user', content: {{ type: 'text', text: 'Hello' }} }}];\nconst model = await ctx.sample({{ messages, maxTokens: 5 }});\nconst {{ roots }} = await ctx.listRoots();\nreturn `${{content.name}}, ${{model.content.text}}, ${{roots[0].uri}}`;") },
+            { "name": "touch", "description": "Changes a resource.",
+              "implementation": "await ctx.resourceUpdated('foreign://bytes');\nreturn 'touched';" }
         ],
         "resources": [
             { "uri": "foreign://bytes", "name": "bytes", "mimeType": "application/octet-stream",
@@ -76,7 +78,7 @@ async fn the_official_typescript_client_sees_the_same_server_in_either_era() {
         .map(ToOwned::to_owned);
         let expected = json!({
             "version": era,
-            "tools": ["add", "picture", "count", "interview"],
+            "tools": ["add", "picture", "count", "interview", "touch"],
             "sum": { "sum": 5 },
             "refused": true,
             "picture": [
@@ -91,7 +93,8 @@ async fn the_official_typescript_client_sees_the_same_server_in_either_era() {
             "bytes": [{ "uri": "foreign://bytes", "mimeType": "application/octet-stream", "blob": "AP8=" }],
             "item": [{ "uri": "foreign://item/7", "mimeType": "text/plain", "text": "item 7" }],
             "prompt": [{ "role": "user", "content": { "type": "text", "text": "Review this rust code." } }],
-            "completion": ["rust", "ruby"]
+            "completion": ["rust", "ruby"],
+            "heard": "foreign://bytes"
         });
         assert_eq!(node(arguments).await, expected);
     }
@@ -111,7 +114,7 @@ async fn the_inspector_lists_calls_and_reads() {
     };
     let listed = inspect(&["--method", "tools/list"]).await;
     let names: Vec<_> = listed["tools"].as_array().unwrap().iter().map(|tool| &tool["name"]).collect();
-    assert_eq!(names, ["add", "picture", "count", "interview"]);
+    assert_eq!(names, ["add", "picture", "count", "interview", "touch"]);
     let called =
         inspect(&["--method", "tools/call", "--tool-name", "add", "--tool-arg", "a=2", "--tool-arg", "b=3"]).await;
     assert_eq!(called["structuredContent"], json!({ "sum": 5 }), "{called}");

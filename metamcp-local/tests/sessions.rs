@@ -239,6 +239,64 @@ async fn a_session_outlives_a_new_version_and_its_open_stream_does_not_hold_the_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_stream_of_a_cancelled_call_ends_without_an_answer() {
+    let live = Live::open().await;
+    let url = live.deploy(definition()).await.url.to_string();
+    let session = Session::open(&url, &json!({ "elicitation": {} })).await;
+    let mut stream = session.call("elicit").await;
+    let (event, question) = next_event(&mut stream).await;
+    assert_eq!(question["method"], "elicitation/create");
+    let cancelled = json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 1 } });
+    assert_eq!(session.send(&cancelled).await.status(), 202);
+    let rest = timeout(LIMIT, stream.text()).await.unwrap().unwrap();
+    assert!(!rest.contains("result") && !rest.contains("error"), "{rest}");
+
+    // Neither does it begin to wait again, nor is a call of that id confused with it.
+    let mut resumed = session.listen_again(&event).await;
+    while next_message(&mut resumed).await["error"]["code"] != -32000 {}
+    assert_eq!(session.send(&cancelled).await.status(), 202);
+    assert_eq!(Answer::of(session.call("touch").await).await.result()["content"][0]["text"], "touched");
+    live.close().await;
+}
+
+/// Opens a stream of 2026-07-28 for these resources.
+async fn listen_for(url: &str, uris: &Value) -> Response {
+    let params = json!({ "notifications": { "resourceSubscriptions": uris, "toolsListChanged": true } });
+    prepare(url, Era::Discover, "subscriptions/listen", &params).send().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_listens_without_a_session_hears_of_the_resources_it_asked_for() {
+    let live = Live::open().await;
+    let url = live.deploy(definition()).await.url.to_string();
+    let discovered = request(&url, Era::Discover, "server/discover", &json!({})).await;
+    assert_eq!(discovered.result()["capabilities"]["resources"]["subscribe"], true);
+
+    let mut stream = listen_for(&url, &json!(["asked://watched", "asked://nothing"])).await;
+    let acknowledged = next_message(&mut stream).await;
+    assert_eq!(acknowledged["method"], "notifications/subscriptions/acknowledged");
+    // A list of tools is as its version made it, and of a resource that is none nothing will be heard.
+    assert_eq!(acknowledged["params"]["notifications"], json!({ "resourceSubscriptions": ["asked://watched"] }));
+    let mut other = listen_for(&url, &json!(["asked://city/Rome"])).await;
+    next_message(&mut other).await;
+    for _ in 0..2 {
+        request(&url, Era::Discover, "tools/call", &json!({ "name": "touch", "arguments": {} })).await.result();
+        let heard = next_message(&mut stream).await;
+        assert_eq!(
+            (&heard["method"], &heard["params"]["uri"]),
+            (&json!("notifications/resources/updated"), &json!("asked://watched"))
+        );
+        assert_eq!(heard["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 1);
+    }
+    // Nothing to listen for: the stream ends at once.
+    let nothing = Answer::of(listen_for(&url, &json!(["asked://nothing"])).await).await;
+    assert_eq!(nothing.result()["resultType"], "complete");
+    let wrong = Answer::of(listen_for(&url, &json!([7])).await).await;
+    assert_eq!(wrong.error_code(), -32602);
+    live.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_sessions_there_is_nothing_to_open_or_delete() {
     let live = Live::open().await;
     let mut plain = definition();

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::problems::{Path, Problems, did_you_mean, quote};
-use super::{routing, schema};
+use super::{routing, schema, task_manager};
 use crate::definition::ServerDefinition;
 use crate::name::TemplateKind;
 
@@ -30,8 +30,12 @@ pub(super) fn check(
         None if options.is_empty() => {}
         None => problems.add(path, format!("the template {template} takes no options; remove them")),
     }
-    if template == TemplateKind::Routing && problems.len() == before {
-        routing::check(path, &options, definition, problems);
+    if problems.len() == before {
+        match template {
+            TemplateKind::Routing => routing::check(path, &options, definition, problems),
+            TemplateKind::AgentTaskManager => task_manager::check(&options, definition, problems),
+            _ => {}
+        }
     }
     options
 }

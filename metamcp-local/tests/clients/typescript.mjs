@@ -18,6 +18,18 @@ client.setRequestHandler("sampling/createMessage", async () => message);
 client.setRequestHandler("roots/list", async () => ({ roots: [{ uri: "file:///work" }] }));
 await client.connect(new StreamableHTTPClientTransport(new URL(url)));
 
+/** The resource of which the client hears that it changed, once a tool changed it. */
+async function hear(uri) {
+  const heard = Promise.withResolvers();
+  client.setNotificationHandler("notifications/resources/updated", ({ params }) => heard.resolve(params.uri));
+  const subscription = era === "2026-07-28" ? await client.listen({ resourceSubscriptions: [uri] }) : undefined;
+  if (subscription === undefined) await client.subscribeResource({ uri });
+  await client.callTool({ name: "touch" });
+  const changed = await heard.promise;
+  await subscription?.close();
+  return changed;
+}
+
 const progress = [];
 const onprogress = ({ progress: done }) => progress.push(done);
 const seen = {
@@ -37,6 +49,7 @@ const seen = {
   completion: (
     await client.complete({ ref: { type: "ref/prompt", name: "review" }, argument: { name: "language", value: "ru" } })
   ).completion.values,
+  heard: await hear("foreign://bytes"),
 };
 await client.close();
 console.log(JSON.stringify(seen));

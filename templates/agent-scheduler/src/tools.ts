@@ -1,7 +1,8 @@
+import { readArguments } from "./runtime/arguments.ts";
 import { isAlone, type Host } from "./runtime/call.ts";
 import type { Extension } from "./runtime/extension.ts";
+import { exceedsBytes } from "./runtime/json.ts";
 import { granted, positionOf, type Remote } from "./runtime/object-call.ts";
-import { withDefaults } from "./runtime/schema.ts";
 import { optionsOf } from "./options.ts";
 import { missingTool, type ListedSchedule, type SchedulerCalls } from "./scheduler.ts";
 import type { Run } from "./store.ts";
@@ -68,12 +69,11 @@ function checkedArguments(
     const names = own.map(({ definition }) => definition.name).join(", ");
     return { problems: [`/tool: ${JSON.stringify(name)} is none of the tools that can be scheduled: ${names}`] };
   }
-  const bytes = new TextEncoder().encode(JSON.stringify(given)).byteLength;
-  if (bytes > MOST_ARGUMENT_BYTES) {
+  const bytes = exceedsBytes(JSON.stringify(given), MOST_ARGUMENT_BYTES);
+  if (bytes !== undefined) {
     return { problems: [`/arguments: has ${bytes} bytes, the limit is ${MOST_ARGUMENT_BYTES} bytes`] };
   }
-  const parameters = withDefaults(tool.definition.inputSchema, given) as Record<string, unknown>;
-  const problem = tool.checkInput(parameters);
+  const { parameters, problem } = readArguments(tool, given);
   if (problem === undefined) return { parameters };
   return { problems: [`/arguments: tool ${name} does not take them: ${problem}`] };
 }

@@ -1,7 +1,7 @@
+import { readArguments } from "./runtime/arguments.ts";
 import type { Host } from "./runtime/call.ts";
 import type { TemplateTool } from "./runtime/extension.ts";
 import { exceedsBytes } from "./runtime/json.ts";
-import { withDefaults } from "./runtime/schema.ts";
 import { optionsOf } from "./attempt.ts";
 import { queueOf, type Enqueued, type PageRequest } from "./queue-binding.ts";
 import { referencesIn } from "./reference.ts";
@@ -80,8 +80,7 @@ function checked(host: Host, name: string, given: Record<string, unknown>, later
     throw new Error(`the arguments have ${bytes} bytes, the queue takes ${maxArgumentBytes} (option maxArgumentBytes)`);
   }
   if (later) return given;
-  const parameters = withDefaults(tool.definition.inputSchema, given) as Record<string, unknown>;
-  const problem = tool.checkInput(parameters);
+  const { parameters, problem } = readArguments(tool, given);
   if (problem !== undefined) throw new Error(`the arguments are not what tool ${name} takes: ${problem}`);
   return parameters;
 }

@@ -1,5 +1,7 @@
+import { readArguments } from "./runtime/arguments.ts";
 import type { Host } from "./runtime/call.ts";
-import { isObject, withDefaults } from "./runtime/schema.ts";
+import { exceedsBytes } from "./runtime/json.ts";
+import { isObject } from "./runtime/schema.ts";
 import type { Subtask } from "./job.ts";
 import { optionsOf, workersOf } from "./options.ts";
 
@@ -33,10 +35,9 @@ function readSubtask(host: Host, workers: ReadonlySet<string>, written: unknown,
   const tool = typeof name === "string" && workers.has(name) ? host.catalog.tools.get(name) : undefined;
   if (tool === undefined) return `${path}/tool: ${JSON.stringify(name)} is none of the workers: ${[...workers].join(", ")}`;
   if (!isObject(given)) return `${path}/arguments: is no object`;
-  const parameters = withDefaults(tool.definition.inputSchema, given) as Record<string, unknown>;
-  const problem = tool.checkInput(parameters);
+  const { parameters, problem } = readArguments(tool, given);
   if (problem !== undefined) return `${path}/arguments: tool ${tool.definition.name} does not take them: ${problem}`;
-  const bytes = new TextEncoder().encode(JSON.stringify(parameters)).byteLength;
-  if (bytes > MOST_ARGUMENT_BYTES) return `${path}/arguments: has ${bytes} bytes, the limit is ${MOST_ARGUMENT_BYTES} bytes`;
+  const bytes = exceedsBytes(JSON.stringify(parameters), MOST_ARGUMENT_BYTES);
+  if (bytes !== undefined) return `${path}/arguments: has ${bytes} bytes, the limit is ${MOST_ARGUMENT_BYTES} bytes`;
   return { tool: tool.definition.name, arguments: parameters };
 }

@@ -1,7 +1,7 @@
+import { readArguments } from "./runtime/arguments.ts";
 import type { Caller, Host } from "./runtime/call.ts";
 import type { Extension, TemplateCall } from "./runtime/extension.ts";
 import { granted, positionOf, type Remote } from "./runtime/object-call.ts";
-import { withDefaults } from "./runtime/schema.ts";
 import { isOpen, resultOf, type JobView } from "./job.ts";
 import { optionsOf } from "./options.ts";
 import type { JobSource, OrchestratorCalls } from "./orchestrator.ts";
@@ -68,8 +68,7 @@ function readJob(host: Host, { subtasks, input }: Written): JobSource | { proble
   const { planner } = optionsOf(host);
   const tool = planner === undefined ? undefined : host.catalog.tools.get(planner);
   if (tool === undefined) return { problems: ["/input: this server has no planner (option planner); give subtasks"] };
-  const parameters = withDefaults(tool.definition.inputSchema, input) as Record<string, unknown>;
-  const problem = tool.checkInput(parameters);
+  const { parameters, problem } = readArguments(tool, input);
   if (problem === undefined) return { input: parameters };
   return { problems: [`/input: the planner ${planner} does not take it: ${problem}`] };
 }

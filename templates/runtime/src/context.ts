@@ -33,7 +33,7 @@ export interface BodyContext {
   sample(parameters: CreateMessageRequestParams, options?: AskOptions): Promise<CreateMessageResult>;
   /** Asks the client for its roots. The body runs again from its start once the answer is there. */
   listRoots(options?: AskOptions): Promise<ListRootsResult>;
-  /** Tells the clients that subscribed to a resource that it changed; does nothing on a server without sessions. */
+  /** Tells the clients that listen for a resource that it changed; does nothing on a server without sessions. */
   resourceUpdated(uri: string): Promise<void>;
 }
 

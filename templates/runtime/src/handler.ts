@@ -19,6 +19,7 @@ import { createPlainCalls } from "./plain-call.ts";
 import { DefinitionServer, type BegunCall } from "./server.ts";
 import { createSessionClass } from "./session.ts";
 import { createSessionRoute, type SessionRoute } from "./session-route.ts";
+import { createListening } from "./subscription.ts";
 
 type Fetch = (request: Request) => Promise<Response>;
 type Endpoint = (request: Request, path: string) => Promise<Response>;
@@ -87,6 +88,7 @@ function createEndpoint(host: Host): Endpoint {
 /** Reads a message and serves it in the era it belongs to. */
 function createProtocol(host: Host, sessions: SessionRoute | undefined): Fetch {
   const plainCalls = createPlainCalls(host);
+  const listening = createListening(host);
   const begunCalls = new WeakMap<Request, BegunCall>();
   const modern = createMcpHandler(
     ({ requestInfo }) => new DefinitionServer(host, { era: "modern", begun: requestInfo && begunCalls.get(requestInfo) }),
@@ -123,6 +125,8 @@ function createProtocol(host: Host, sessions: SessionRoute | undefined): Fetch {
     const era = plain ?? ((await isLegacyRequest(request, message)) ? "legacy" : "modern");
     const inSession = era === "legacy" ? await sessions?.serve(request, message, text) : undefined;
     if (inSession !== undefined) return inSession;
+    const stream = era === "modern" ? listening(request, message, (narrowed) => bySdk.modern(request, narrowed)) : undefined;
+    if (stream !== undefined) return stream;
     const serve = (begun?: BegunCall) => bySdk[era](request, message, begun);
     return (plain && plainCalls(request, message, plain, serve)) ?? serve();
   };

@@ -41,10 +41,14 @@ export async function readResource(
   }
 }
 
+/** Of a URI that is a resource's: the same as of a definition's own. Two variables side by side are matched in a time that grows faster than it. */
+const LONGEST_URI = 2048;
+
 /** A resource with just this URI goes before templates, and templates go in the definition's order. */
 export function findResource(catalog: Catalog, uri: string): { resource: CatalogResource; variables: Variables } | undefined {
   const fixed = catalog.resources.get(uri);
   if (fixed !== undefined) return { resource: fixed, variables: {} };
+  if (uri.length > LONGEST_URI) return undefined;
   for (const resource of catalog.resourceTemplates) {
     const variables = resource.match(uri);
     if (variables !== undefined) return { resource, variables };

@@ -42,10 +42,11 @@ export class DefinitionServer extends McpServer {
   constructor(host: Host, { era, session, begun }: Serving) {
     const { catalog, stateCodec } = host;
     const { name, version, description } = catalog.definition;
+    const subscribe = session !== undefined || (era === "modern" && directoryOf(host.bindings) !== undefined);
     super(
       { name, version, description },
       {
-        capabilities: { ...capabilitiesOf(catalog.definition, session !== undefined), ...host.extension.capabilities },
+        capabilities: { ...capabilitiesOf(catalog.definition, subscribe), ...host.extension.capabilities },
         cacheHints: cacheHintsOf(catalog.definition.cache),
         inputRequired: { maxRounds: MOST_ROUNDS },
         requestState: { verify: (state, context) => stateCodec.verify(state, context) as Promise<RoundState> },
@@ -151,14 +152,11 @@ function cacheHintsOf(hint: CacheHint | undefined) {
   };
 }
 
-/** Of a resource somebody may subscribe to: the same as of a definition's own. */
-const LONGEST_URI = 2048;
-
 /** A session's client may ask to be told when a resource changes. */
 function addSubscriptions(server: Server, host: Host, session: string): void {
   const directory = directoryOf(host.bindings);
   server.setRequestHandler("resources/subscribe", async ({ params: { uri } }) => {
-    if (uri.length > LONGEST_URI || findResource(host.catalog, uri) === undefined) throw new ResourceNotFoundError(uri);
+    if (findResource(host.catalog, uri) === undefined) throw new ResourceNotFoundError(uri);
     if (await directory?.subscribe(session, uri)) return {};
     throw new ProtocolError(ProtocolErrorCode.InvalidParams, "the session has too many subscriptions: unsubscribe from some");
   });

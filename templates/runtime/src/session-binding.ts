@@ -35,7 +35,7 @@ export function sessionsOf(env: Environment): Sessions | undefined {
   };
 }
 
-type DirectoryObject = Pick<McpSessionDirectory, "open" | "touch" | "close" | "subscribe" | "unsubscribe" | "resourceUpdated">;
+type DirectoryObject = Pick<McpSessionDirectory, "fetch" | "open" | "touch" | "close" | "subscribe" | "unsubscribe" | "resourceUpdated">;
 
 /** The one object that knows every session. */
 export function directoryOf(env: Environment): DirectoryObject | undefined {

@@ -1,4 +1,5 @@
 import { DurableObject } from "cloudflare:workers";
+import { createMcpHandler, Server } from "@modelcontextprotocol/server";
 import type { Environment } from "./environment.ts";
 import { sessionsOf } from "./session-binding.ts";
 
@@ -7,10 +8,20 @@ const MOST_SESSIONS = 1000;
 /** A session that was used within this time is never made room with. */
 const BUSY_MILLISECONDS = 10 * 60 * 1000;
 const MOST_SUBSCRIPTIONS = 1000;
+/** Streams of `subscriptions/listen` at once. */
+const MOST_STREAMS = 1000;
 
-/** The Durable Object that knows every session of a server: how many there are, and who subscribed to what. */
+/**
+ * The Durable Object that knows every session of a server, how many there are and who subscribed to what, and that
+ * holds the streams of clients that listen without a session.
+ */
 export class McpSessionDirectory extends DurableObject<Environment> {
   readonly #sql: SqlStorage;
+  /** Only what opens such a stream comes here, and of the server no more is asked than that it has them. */
+  readonly #streams = createMcpHandler(
+    () => new Server({ name: "directory", version: "1.0.0" }, { capabilities: { resources: { subscribe: true } } }),
+    { legacy: "reject", maxSubscriptions: MOST_STREAMS },
+  );
 
   constructor(state: DurableObjectState, env: Environment) {
     super(state, env);
@@ -21,6 +32,11 @@ export class McpSessionDirectory extends DurableObject<Environment> {
       CREATE TABLE IF NOT EXISTS subscription (uri TEXT, session TEXT, PRIMARY KEY (uri, session)) WITHOUT ROWID;
       CREATE INDEX IF NOT EXISTS subscription_session ON subscription (session);
     `);
+  }
+
+  /** Serves a request of `subscriptions/listen`. A stream ends with the process, and its client listens afresh. */
+  override fetch(request: Request): Promise<Response> {
+    return this.#streams.fetch(request);
   }
 
   /** Whether there is room for a new session, which then has it. */
@@ -54,8 +70,9 @@ export class McpSessionDirectory extends DurableObject<Environment> {
     this.#sql.exec("DELETE FROM subscription WHERE uri = ? AND session = ?", uri, id);
   }
 
-  /** Tells every session that subscribed to the resource. */
+  /** Tells everybody who listens for the resource. */
   async resourceUpdated(uri: string): Promise<void> {
+    this.#streams.notify.resourceUpdated(uri);
     const sessions = sessionsOf(this.env);
     const subscribed = this.#sql.exec<{ session: string }>("SELECT session FROM subscription WHERE uri = ?", uri).toArray();
     await Promise.allSettled(subscribed.map(({ session }) => sessions?.find(session)?.resourceUpdated(uri)));

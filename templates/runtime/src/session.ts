@@ -1,6 +1,7 @@
 import { DurableObject } from "cloudflare:workers";
 import {
   isInitializeRequest,
+  isJSONRPCNotification,
   isJSONRPCRequest,
   WebStandardStreamableHTTPServerTransport,
   type JSONRPCMessage,
@@ -21,6 +22,9 @@ const TOUCH_MILLISECONDS = 60 * 1000;
 const RETRY_MILLISECONDS = 1000;
 
 const LONGEST_LEVEL = 32;
+
+/** Of a request that its client cancelled; seen only by a client that comes back for its stream. */
+const CANCELLED = -32000;
 
 /** What makes a session again after its object left memory: the client's own words. */
 interface Stored {
@@ -60,6 +64,7 @@ export function createSessionClass(hostOf: (env: Environment) => Host) {
       if (request.method === "GET") return listen(live, request);
       const response = await live.transport.handleRequest(request, { parsedBody: message });
       if (request.method === "DELETE" && response.ok) await this.#forget();
+      await endCancelled(live, message);
       if (isJSONRPCRequest(message) && message.method === "logging/setLevel") await this.#keepLevel(message.params?.["level"]);
       return response;
     }
@@ -154,6 +159,22 @@ export function createSessionClass(hostOf: (env: Environment) => Host) {
       await directoryOf(this.env)?.close(this.ctx.id.toString());
     }
   };
+}
+
+/**
+ * The SDK answers nothing to a request that its client cancelled, and leaves its stream open. So the stream ends here,
+ * and the request is over for the transport too, which otherwise keeps it as long as the session.
+ */
+async function endCancelled({ transport }: Live, received: JSONRPCMessage | JSONRPCMessage[] | undefined): Promise<void> {
+  const error = { code: CANCELLED, message: "the client cancelled the request" };
+  for (const message of [received].flat()) {
+    if (!isJSONRPCNotification(message) || message.method !== "notifications/cancelled") continue;
+    const id = message.params?.["requestId"];
+    if (typeof id !== "string" && typeof id !== "number") continue;
+    transport.closeSSEStream(id);
+    // It may have been answered already, or never made.
+    await transport.send({ jsonrpc: "2.0", id, error }).catch(() => {});
+  }
 }
 
 /** Opens a stream by GET: afresh, or where `Last-Event-ID` says that another one broke off. */

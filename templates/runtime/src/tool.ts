@@ -1,11 +1,11 @@
 import { ProtocolError, ProtocolErrorCode, type CallToolResult } from "@modelcontextprotocol/server";
+import { readArguments } from "./arguments.ts";
 import { callBody, type Caller, type Host } from "./call.ts";
 import type { CatalogTool } from "./catalog.ts";
 import type { BodyContext } from "./context.ts";
 import type { RunLimits, TemplateCall, ToolOutcome } from "./extension.ts";
 import { BodyFailure } from "./failure.ts";
 import { errorResult, toToolResult } from "./result.ts";
-import { withDefaults } from "./schema.ts";
 
 /** Calls a tool. Whatever goes wrong with an existing tool is a result with `isError`, which the model reads. */
 export async function callTool(host: Host, name: string, given: unknown, caller: Caller): Promise<ToolOutcome> {
@@ -37,8 +37,7 @@ export async function attemptTool(host: Host, name: string, given: unknown, call
   const tool = host.catalog.tools.get(name) ?? (await findDynamicTool(host, name));
   if (tool === undefined) throw new ProtocolError(ProtocolErrorCode.InvalidParams, `Tool ${name} not found`);
 
-  const parameters = withDefaults(tool.definition.inputSchema, given ?? {}) as Record<string, unknown>;
-  const problem = tool.checkInput(parameters);
+  const { parameters, problem } = readArguments(tool, given ?? {});
   if (problem !== undefined) {
     throw new BodyFailure(`Input validation error: Invalid arguments for tool ${name}: ${problem}`, "arguments");
   }
