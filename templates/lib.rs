@@ -43,7 +43,7 @@ macro_rules! template {
 }
 
 /// What speaks MCP in every generated server, relative to `src/runtime/`.
-pub const RUNTIME: &[File] = files!("runtime/src/": "answer.ts", "backoff.ts", "binary.ts", "body.ts", "call.ts", "catalog.ts", "concurrency.ts", "context.ts", "definition.ts", "environment.ts", "extension.ts", "failure.ts", "fan-out.ts", "guard.ts", "handler.ts", "input.ts", "json.ts", "legacy.ts", "lockdown.ts", "object-call.ts", "pool.ts", "prompt.ts", "resource.ts", "result.ts", "schema.ts", "schema-assertion.ts", "schema-compile.ts", "schema-document.ts", "schema-format.ts", "schema-hostname.ts", "schema-run.ts", "schema-value.ts", "server.ts", "session.ts", "session-binding.ts", "session-directory.ts", "session-events.ts", "session-route.ts", "tool.ts", "uri-template.ts");
+pub const RUNTIME: &[File] = files!("runtime/src/": "answer.ts", "backoff.ts", "binary.ts", "body.ts", "call.ts", "catalog.ts", "concurrency.ts", "context.ts", "definition.ts", "environment.ts", "extension.ts", "failure.ts", "fan-out.ts", "guard.ts", "handler.ts", "input.ts", "json.ts", "legacy.ts", "lockdown.ts", "object-call.ts", "plain-call.ts", "pool.ts", "prompt.ts", "resource.ts", "result.ts", "schema.ts", "schema-assertion.ts", "schema-compile.ts", "schema-document.ts", "schema-format.ts", "schema-hostname.ts", "schema-run.ts", "schema-value.ts", "server.ts", "session.ts", "session-binding.ts", "session-directory.ts", "session-events.ts", "session-route.ts", "tool.ts", "uri-template.ts");
 
 /// Handlebars source of every project's `src/bodies.js`.
 pub const BODIES: &str = include_str!("runtime/bodies.js.hbs");
@@ -62,7 +62,7 @@ pub const AGENT_SCHEDULER: Template = template!("agent-scheduler": "src/index.ts
 pub const TOOL_CALLING: Template =
     template!("tool-calling": "src/attempts.ts", "src/batch.ts", "src/index.ts", "tsconfig.json");
 /// `routing`: serves the tools of other MCP servers beside its own.
-pub const ROUTING: Template = template!("routing": "src/balance.ts", "src/connection.ts", "src/exchange.ts", "src/failure.ts", "src/headers.ts", "src/index.ts", "src/options.ts", "src/replica.ts", "src/router.ts", "src/status.ts", "src/stream.ts", "src/tool-list.ts", "src/upstream.ts", "tsconfig.json");
+pub const ROUTING: Template = template!("routing": "src/balance.ts", "src/connection.ts", "src/exchange.ts", "src/failure.ts", "src/headers.ts", "src/index.ts", "src/options.ts", "src/pin.ts", "src/replica.ts", "src/router.ts", "src/status.ts", "src/stream.ts", "src/tool-list.ts", "src/upstream.ts", "tsconfig.json");
 /// `parallelisation`: one tool over many inputs, or many tools over one input.
 pub const PARALLELISATION: Template =
     template!("parallelisation": "src/index.ts", "src/parallel.ts", "src/vote.ts", "tsconfig.json");

@@ -2,12 +2,13 @@
 //! connected; when it changes, nothing of theirs is called until somebody has accepted the change.
 
 mod address;
+mod pin;
+mod upstreams;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rmcp::model::Tool;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -15,7 +16,6 @@ use tokio::time::timeout;
 use url::Url;
 use uuid::Uuid;
 
-use crate::canonical::canonical_json;
 use crate::deploy::{ToolAnswer, call_connected};
 use crate::meta_mcp::Backends;
 use crate::name::ServerKey;
@@ -26,6 +26,7 @@ use crate::verify::McpClient;
 use crate::{Error, ErrorKind, Result};
 
 pub use address::TrustedHosts;
+pub(crate) use upstreams::{check_routes, effective};
 
 /// How long connecting and listing may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
@@ -56,7 +57,7 @@ pub struct PinnedServer {
     pub url: Url,
     /// The revision of MCP that was agreed on.
     pub protocol_version: String,
-    /// Digest of each tool's whole definition, by its name.
+    /// Digest of what each tool says of itself, by its name.
     pub tools: BTreeMap<String, Digest>,
 }
 
@@ -92,6 +93,10 @@ impl Drift {
 }
 
 /// External MCP servers. Cheap to clone.
+///
+/// Their tools are called by [`Connections::call_tool`]. A server of the template `routing` serves them beside its own
+/// from its next deployment on, as an upstream each, and only those that are still what was accepted: what changes here
+/// changes nothing that is live.
 #[derive(Debug, Clone)]
 pub struct Connections {
     backends: Arc<Backends>,
@@ -273,38 +278,9 @@ async fn look(client: &McpClient, url: &Url) -> Result<Seen> {
     }
     let resources = if has("resources") { client.list_resources().await?.len() } else { 0 };
     let prompts = if has("prompts") { client.list_prompts().await?.len() } else { 0 };
-    let tools = pins(&tools, url)?;
+    let tools = pin::pins(&tools, url)?;
     let pinned = PinnedServer { url: url.clone(), protocol_version: client.protocol_version(), tools };
     Ok(Seen { pinned, capabilities, resources, prompts })
-}
-
-/// Each tool's digest. Names that look alike could hide that one of them changed, so they are refused.
-fn pins(tools: &[Tool], url: &Url) -> Result<BTreeMap<String, Digest>> {
-    let mut pins = BTreeMap::new();
-    for tool in tools {
-        let name = printable(&tool.name);
-        if name != tool.name || pins.insert(name.clone(), digest(tool)).is_some() {
-            let message = format!("{} lists {name:?} twice, with hidden characters, or too long", shown(url));
-            return Err(
-                Error::new(ErrorKind::Unsupported, message).with_help("its author has to name its tools otherwise")
-            );
-        }
-    }
-    Ok(pins)
-}
-
-/// Of everything a model may be misled by: name, title, description, schemas, annotations.
-fn digest(tool: &Tool) -> Digest {
-    Digest::of(canonical_json(tool))
-}
-
-/// Names of others are shown to people and models: without control characters and those that change direction.
-fn printable(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-    };
-    text.chars().map(|c| if hidden(c) { '\u{fffd}' } else { c }).take(128).collect()
 }
 
 /// A URL without what may be secret in it.

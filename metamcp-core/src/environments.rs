@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::Result;
 use crate::builder::{Command, CommandOutput, Environment};
 use crate::codegen::generate;
+use crate::connection::effective;
 use crate::meta_mcp::Backends;
 use crate::name::{ServerKey, TemplateKind};
 use crate::validate::validate;
@@ -47,7 +48,7 @@ impl Environments {
     pub async fn build(&self, container_id: &str, key: &ServerKey) -> Result<CommandOutput> {
         let environment = self.get(container_id).await?;
         let record = self.backends.registry.get_server(key).await?;
-        for (path, content) in generate(&validate(&record.definition)?)?.iter() {
+        for (path, content) in generate(&effective(&self.backends, &record).await?)?.iter() {
             environment.write_file(path, content.clone()).await?;
         }
         let line = "npm install --ignore-scripts --no-audit --no-fund && npm run check";

@@ -35,6 +35,8 @@ pub mod memory;
 mod meta_mcp;
 mod name;
 mod number;
+#[cfg(feature = "openapi")]
+mod openapi;
 mod publisher;
 pub mod registry;
 mod saga;
@@ -71,6 +73,8 @@ pub use kv_cache::MockKvCache;
 pub use kv_cache::{KvCache, Ttl};
 pub use meta_mcp::{Backends, MetaMcp};
 pub use name::{EnvName, ItemName, NameError, ServerId, ServerKey, ServerName, TemplateKind, VersionId};
+#[cfg(feature = "openapi")]
+pub use openapi::{ApiImport, ImportOptions, SkippedOperation};
 #[cfg(feature = "mock")]
 pub use publisher::MockPublisher;
 pub use publisher::{Endpoint, LogLine, LogOptions, PublishedServer, PublishedVersion, Publisher, ServerRef, Staged};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::codegen::generate;
+use crate::connection::effective;
 use crate::definition::ServerDefinition;
 use crate::meta_mcp::Backends;
 use crate::name::{ServerKey, ServerName};
@@ -105,7 +106,7 @@ impl Servers {
     /// The project that is generated from the working definition: all of its files.
     pub async fn code(&self, key: &ServerKey) -> Result<SourceTree> {
         let record = self.backends.registry.get_server(key).await?;
-        generate(&validate(&record.definition)?)
+        generate(&effective(&self.backends, &record).await?)
     }
 }
 

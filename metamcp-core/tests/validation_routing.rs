@@ -129,11 +129,19 @@ fn wrong_shapes_are_reported_by_the_schema() {
       /options/upstreams/0/timeoutMs: does not match the template's options: the value is less than the minimum of 50
       /options/upstreams/0: does not match the template's options: Additional properties are not allowed ('more' was unexpected)
     "#);
-    let errors = check(&json!({}), &json!({})).unwrap_err();
-    insta::assert_snapshot!(errors, @r#"
-    the definition has 1 problem
-      /options: does not match the template's options: "upstreams" is a required property
-    "#);
+}
+
+#[test]
+fn upstreams_may_all_be_external_servers() {
+    assert_eq!(check(&json!({}), &json!({})).unwrap().options()["upstreams"], json!([]));
+}
+
+#[test]
+fn pins_are_digests() {
+    let upstream =
+        json!({ "name": "db", "replicas": [{ "url": "https://mcp.example.com/mcp" }], "pins": { "query": "new" } });
+    let errors = check(&json!({ "upstreams": [upstream] }), &json!({})).unwrap_err();
+    assert_eq!(errors.problems()[0].pointer, "/options/upstreams/0/pins/query");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::workerd::storage_error;
 pub struct DataDirectory {
     path: PathBuf,
     user: u32,
-    _lock: File,
+    lock: File,
 }
 
 /// What the lock file says about its holder.
@@ -51,7 +51,7 @@ impl DataDirectory {
         }
         write_owner(&mut lock).map_err(|error| storage_error("write", &lock_path, error))?;
         let user = lock.metadata().map_err(|error| storage_error("read", &lock_path, error))?.uid();
-        Ok(Self { path, user, _lock: lock })
+        Ok(Self { path, user, lock })
     }
 
     /// The directory, absolute.
@@ -62,6 +62,16 @@ impl DataDirectory {
     /// The user whose files are in it.
     pub(crate) fn user(&self) -> u32 {
         self.user
+    }
+}
+
+/// Closing the file is not enough: a process that another thread is about to start has a copy of it until it runs its
+/// program, and the lock with it.
+impl Drop for DataDirectory {
+    fn drop(&mut self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, path = %self.path.display(), "the data directory is given back late");
+        }
     }
 }
 
@@ -128,6 +138,17 @@ mod tests {
         assert!(error.message().contains(&format!("process {}", std::process::id())), "{error}");
         drop(first);
         DataDirectory::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_process_that_is_being_started_does_not_hold_the_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        let directory = DataDirectory::open(&path).unwrap();
+        let copy_between_fork_and_exec = directory.lock.try_clone().unwrap();
+        drop(directory);
+        DataDirectory::open(&path).unwrap();
+        drop(copy_between_fork_and_exec);
     }
 
     #[test]

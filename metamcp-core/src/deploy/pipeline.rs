@@ -3,6 +3,7 @@
 use super::{Deployment, Deployments, KEPT_VERSIONS, verify_limit};
 use crate::artifact::Artifact;
 use crate::codegen::generate;
+use crate::connection::{check_routes, effective};
 use crate::event::{DeployEvent, EventSink};
 use crate::kv_cache::{MAX_VALUE_BYTES, Ttl};
 use crate::name::{ServerKey, VersionId};
@@ -12,7 +13,7 @@ use crate::saga::Saga;
 use crate::settings::WorkerSettings;
 use crate::source_tree::{Digest, SourceTree};
 use crate::trace::{traced_now, verb};
-use crate::validate::{ValidDefinition, validate};
+use crate::validate::ValidDefinition;
 use crate::verify::{Depth, Verification, verify};
 use crate::{Error, Result};
 
@@ -56,7 +57,8 @@ enum Outcome {
 }
 
 async fn attempt(saga: &mut Saga, record: &ServerRecord) -> Result<Outcome> {
-    let definition = validate(&record.definition)?;
+    let definition = effective(&saga.backends, record).await?;
+    check_routes(&definition)?;
     let artifact = build(saga, &definition).await?;
     let digest = artifact.digest();
     if let Some(deployment) = unchanged(saga, record, &definition, digest).await? {
@@ -72,7 +74,7 @@ async fn attempt(saga: &mut Saga, record: &ServerRecord) -> Result<Outcome> {
         version: staged.version.clone(),
         revision: record.revision,
         artifact: digest,
-        definition: record.definition.clone(),
+        definition: definition.written().clone(),
         created_at: time::OffsetDateTime::now_utc(),
     };
     saga.backends.registry.put_version(&version).await?;

@@ -10,12 +10,13 @@ use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use super::{Deployments, not_live, pipeline};
+use crate::connection::effective;
 use crate::event::EventSink;
 use crate::name::{ServerKey, VersionId};
 use crate::publisher::{Endpoint, LogLine, LogOptions};
 use crate::registry::{DeploymentKind, ServerRecord};
 use crate::saga::Saga;
-use crate::validate::{ValidDefinition, nearest, validate};
+use crate::validate::{ValidDefinition, nearest};
 use crate::verify::McpClient;
 use crate::{Error, ErrorKind, Result};
 
@@ -98,7 +99,7 @@ async fn attempt(
     tool: &str,
     arguments: Map<String, Value>,
 ) -> Result<ToolTest> {
-    let definition = validate(&record.definition)?;
+    let definition = effective(&saga.backends, record).await?;
     let limit = limit_of(&definition, tool)?;
     discard_leftovers(saga).await?;
     let artifact = pipeline::build(saga, &definition).await?;

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use super::tool::Effect::{Adds, Changes, Reads, Runs};
 use super::tool::{ToolEntry, open, typed};
-use super::tools::{connections, deployments, environments, items, keys, projects, secrets, servers};
+use super::tools::{connections, deployments, environments, items, keys, openapi, projects, secrets, servers};
 use crate::keys::Scope::{Admin, Call, Deploy, Exec, Read, Write};
 use crate::validate::nearest;
 
@@ -37,6 +37,7 @@ fn definitions() -> Vec<ToolEntry> {
         typed("search_mcp_tools", Read, Reads, "Finds tools of all servers by words. Look here before making a new one.", servers::search),
         typed("list_templates", Read, Reads, "Lists the templates a server can be made from.", servers::templates),
         typed("export_server", Read, Reads, "Shows a server's whole definition as one JSON document.", projects::export),
+        typed("import_openapi", Write, Adds, "Adds a tool for each operation of an API that an OpenAPI document describes. Afterwards set the secrets it names.", openapi::import),
         typed("import_server", Write, Adds, "Creates a server from a definition.", servers::import),
     ]
 }

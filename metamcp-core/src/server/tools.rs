@@ -5,6 +5,7 @@ pub(super) mod deployments;
 pub(super) mod environments;
 pub(super) mod items;
 pub(super) mod keys;
+pub(super) mod openapi;
 pub(super) mod projects;
 pub(super) mod secrets;
 pub(super) mod servers;

@@ -236,3 +236,21 @@ async fn live_servers_are_resources_and_their_names_are_completed() {
         client.0.get_prompt(GetPromptRequestParams::new("make_mcp_server").with_arguments(goal)).await.unwrap();
     assert!(format!("{prompt:?}").contains("The goal: tell the time"));
 }
+
+#[tokio::test]
+async fn an_api_becomes_tools() {
+    let meta = memory::meta().await;
+    let client = Client::connect(&meta, everything()).await;
+    client.data("init_mcp_server", json!({ "name": "pets", "description": "Pets." })).await;
+    let document = include_str!("../openapi/petstore.yaml");
+    let import =
+        json!({ "serverId": "pets", "document": document, "operations": ["listPets", "PUT /pets/{petId}/photo"] });
+    let imported = client.data("import_openapi", import).await;
+    assert_eq!((&imported["tools"], &imported["secrets"]), (&json!(["listPets"]), &json!(["PETSTORE_AUTH"])));
+    assert_eq!(imported["skipped"][0]["operation"], "PUT /pets/{petId}/photo");
+    client.data("set_secret", json!({ "serverId": "pets", "name": "PETSTORE_AUTH", "value": "v" })).await;
+    let exported = client.data("export_server", json!({ "serverId": "pets" })).await;
+    assert_eq!(exported["definition"]["egress"], json!(["eu.pets.example.com"]));
+    let none = json!({ "serverId": "pets", "document": "nothing", "baseUrl": "nowhere" });
+    assert!(client.failure("import_openapi", none).await.starts_with("invalid_definition: baseUrl is no URL"));
+}

@@ -10,7 +10,7 @@ import {
   type ServerContext,
   type Transport,
 } from "@modelcontextprotocol/server";
-import type { Era, Host } from "./runtime/call.ts";
+import type { Era, Host, RequestContext } from "./runtime/call.ts";
 import type { ToolCall, ToolOutcome } from "./runtime/extension.ts";
 import { exceedsBytes } from "./runtime/json.ts";
 import { optionsOf } from "./attempt.ts";
@@ -124,7 +124,7 @@ function dropContentOfTasks(server: Server): void {
   };
 }
 
-function capabilitiesOf({ mcpReq }: ServerContext): ClientCapabilities {
+function capabilitiesOf({ mcpReq }: RequestContext): ClientCapabilities {
   const envelope: Record<string, unknown> | undefined = mcpReq.envelope;
   return (envelope?.[CLIENT_CAPABILITIES_META_KEY] as ClientCapabilities | undefined) ?? {};
 }

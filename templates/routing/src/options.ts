@@ -12,6 +12,8 @@ export interface UpstreamOptions {
   prefix?: string;
   /** The only tools that are served, by the upstream's own names; absent means all. */
   tools?: string[];
+  /** Digests of its tools as they were accepted, by its own names; one that is another now is not served. */
+  pins?: Record<string, string>;
   strategy: "round-robin" | "least-latency" | "failover";
   /** For one request to one replica. */
   timeoutMs: number;

@@ -1,6 +1,7 @@
 import type { Tool } from "@modelcontextprotocol/server";
 import { quoted, UpstreamFailure } from "./failure.ts";
 import { isObject } from "./runtime/schema.ts";
+import { canonical } from "./runtime/schema-value.ts";
 
 /** A tool that is not served, and why. */
 export interface HiddenTool {
@@ -137,11 +138,4 @@ export function compareLists(before: ToolList, after: ToolList, now: number): Ch
   });
   if (added.length + removed.length + changed.length === 0) return undefined;
   return { at: new Date(now).toISOString(), added, removed, changed };
-}
-
-/** JSON with the members of objects in one order: replicas may write them in different ones. */
-function canonical(value: unknown): string {
-  return JSON.stringify(value, (_, member: unknown) =>
-    isObject(member) ? Object.fromEntries(Object.entries(member).sort(([a], [b]) => (a < b ? -1 : 1))) : member,
-  );
 }

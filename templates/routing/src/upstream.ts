@@ -6,6 +6,7 @@ import type { OnProgress, RequestOptions } from "./connection.ts";
 import { UpstreamFailure } from "./failure.ts";
 import { argumentHeaders } from "./headers.ts";
 import type { RoutingOptions, UpstreamOptions } from "./options.ts";
+import { onlyAccepted } from "./pin.ts";
 import { Replica } from "./replica.ts";
 import { compareLists, LIST_BYTES, MOST_PAGES, MOST_TOOLS, readPage, readTools, type Change, type ToolList } from "./tool-list.ts";
 
@@ -197,7 +198,8 @@ export class Upstream {
     for (const replica of this.#candidates()) {
       if (replica.state(Date.now()) === "half-open") replica.startTrial(Date.now(), limit);
       try {
-        return await this.#attempt(replica, signal, limit, (bounds) => listTools(replica, bounds));
+        const list = await this.#attempt(replica, signal, limit, (bounds) => listTools(replica, bounds));
+        return await onlyAccepted(list, this.options.pins);
       } catch (thrown) {
         if (!(thrown instanceof UpstreamFailure)) throw thrown;
         failures.push(`replica ${replica.index} (${replica.host}) ${thrown.message}`);

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { after, afterEach, before, describe, test } from "node:test";
 import { result, startUpstream, stream, type FakeUpstream } from "./fake-upstream.ts";
 import { eventually, startRouter, type Router } from "./router.ts";
@@ -104,6 +105,21 @@ test("names that are taken are hidden: the server's own come first, then the ups
     { name: "route_status", reason: '"route_status" is taken by this server itself: choose another prefix' },
   ]);
   assert.deepEqual(two.hidden, [{ name: "SHARED", reason: '"SHARED" is taken by upstream "first": choose another prefix' }]);
+});
+
+test("only tools that are what was accepted are served", async () => {
+  const pin = createHash("sha256").update('{"description":"Asks.","inputSchema":{"type":"object"},"name":"query"}').digest("hex");
+  const tools = [{ name: "query", description: "Asks.", icons: [] }, { name: "toString" }];
+  const database = await upstream("modern", tools);
+  router = await startRouter({ refreshMs: 1000, upstreams: [{ name: "db", urls: [database.url], pins: { query: pin } }] });
+  assert.deepEqual(await router.names(), ["route_status", "db_query"]);
+  database.tools[0]!.description = "Asks for more.";
+  await eventually("the changed tool is hidden", async () => (await router!.names()).length === 1);
+  assert.deepEqual((await router.status()).hidden, [
+    { name: "query", reason: "it is not what was accepted; look at it, accept it and deploy this server again" },
+    { name: "toString", reason: "it is new; look at it, accept it and deploy this server again" },
+  ]);
+  assert.equal(await router.text("db_query"), "protocol error: Tool db_query not found");
 });
 
 test("only allowed tools are served", async () => {

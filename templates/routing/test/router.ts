@@ -13,6 +13,7 @@ export interface UpstreamInShort {
   urls: string[];
   prefix?: string;
   tools?: string[];
+  pins?: Record<string, string>;
   strategy?: string;
   timeoutMs?: number;
   headers?: Record<string, { secret: string; scheme?: string }>;

@@ -32,10 +32,18 @@ export interface Host {
   stateCodec: StateCodec;
 }
 
+/** What is wanted of the request that a body serves: a part of what the SDK gives its handlers. */
+export interface RequestContext {
+  mcpReq: Pick<
+    ServerContext["mcpReq"],
+    "id" | "method" | "_meta" | "envelope" | "inputResponses" | "requestState" | "signal" | "notify" | "log"
+  >;
+}
+
 /** On whose behalf a body runs: a client's request, another body within one, or the server itself. */
 export interface Caller {
   /** Absent when no client waits: an alarm, a queue. */
-  request: ServerContext | undefined;
+  request: RequestContext | undefined;
   signal: AbortSignal;
   questions: Questions | undefined;
   depth: number;
@@ -114,7 +122,7 @@ export interface Client {
 export async function serveCall<Result>(
   host: Host,
   client: Client,
-  request: ServerContext,
+  request: RequestContext,
   what: { name: string; parameters: unknown },
   work: (caller: Caller) => Promise<Result | InputNeeded>,
 ): Promise<Result | InputRequiredResult> {
@@ -128,7 +136,7 @@ export async function serveCall<Result>(
 }
 
 /** A client of the 2026 revision says with each request what it can do, one of the 2025 revisions once. */
-function capabilitiesOf({ era, capabilities }: Client, { mcpReq }: ServerContext): ClientCapabilities {
+function capabilitiesOf({ era, capabilities }: Client, { mcpReq }: RequestContext): ClientCapabilities {
   const envelope: Record<string, unknown> | undefined = mcpReq.envelope;
   const declared = era === "modern" ? envelope?.[CLIENT_CAPABILITIES_META_KEY] : capabilities;
   return (declared as ClientCapabilities | undefined) ?? {};

@@ -21,6 +21,8 @@ export interface CatalogTool {
   body: BoundBody;
   checkInput: Check;
   checkOutput: Check | undefined;
+  /** Whether clients of the newer era send arguments in headers too (`x-mcp-header`). */
+  takesHeaders: boolean;
 }
 
 export interface CatalogResource {
@@ -84,6 +86,7 @@ export function createCatalog({ definition: generated, bodies, firstBodyLine }: 
     ...bindTool(tool),
     checkInput: createCheck(tool.inputSchema),
     checkOutput: tool.outputSchema && createCheck(tool.outputSchema),
+    takesHeaders: JSON.stringify(tool.inputSchema).includes('"x-mcp-header"'),
   }));
   const resources = definition.resources.map((resource) => ({
     definition: resource,
@@ -112,6 +115,7 @@ export function createCatalog({ definition: generated, bodies, firstBodyLine }: 
       template,
       checkInput: () => undefined,
       checkOutput: undefined,
+      takesHeaders: false,
     }),
     lists: {
       tools: { tools: definition.tools.map(listedTool) },

@@ -8,8 +8,8 @@ import {
   type ElicitResult,
   type ListRootsResult,
   type LoggingLevel,
-  type ServerContext,
 } from "@modelcontextprotocol/server";
+import type { RequestContext } from "./call.ts";
 import type { Question, Questions } from "./input.ts";
 import { toJson } from "./json.ts";
 
@@ -45,7 +45,7 @@ export interface AskOptions {
 /** What a context is made from. */
 export interface ContextParts {
   /** Absent when no client waits. */
-  request: ServerContext | undefined;
+  request: RequestContext | undefined;
   signal: AbortSignal;
   /** Absent on 2025 clients without a session, which nothing can be asked. */
   questions: Questions | undefined;

@@ -15,7 +15,8 @@ import { createStateCodec } from "./input.ts";
 import { holdsInfinity } from "./json.ts";
 import { plainEra, serveLegacy } from "./legacy.ts";
 import { lockIntrinsics } from "./lockdown.ts";
-import { DefinitionServer } from "./server.ts";
+import { createPlainCalls } from "./plain-call.ts";
+import { DefinitionServer, type BegunCall } from "./server.ts";
 import { createSessionClass } from "./session.ts";
 import { createSessionRoute, type SessionRoute } from "./session-route.ts";
 
@@ -85,7 +86,20 @@ function createEndpoint(host: Host): Endpoint {
 
 /** Reads a message and serves it in the era it belongs to. */
 function createProtocol(host: Host, sessions: SessionRoute | undefined): Fetch {
-  const modern = createMcpHandler(() => new DefinitionServer(host, "modern"), { legacy: "reject" });
+  const plainCalls = createPlainCalls(host);
+  const begunCalls = new WeakMap<Request, BegunCall>();
+  const modern = createMcpHandler(
+    ({ requestInfo }) => new DefinitionServer(host, { era: "modern", begun: requestInfo && begunCalls.get(requestInfo) }),
+    { legacy: "reject" },
+  );
+  const bySdk = {
+    modern(request: Request, message: unknown, begun?: BegunCall) {
+      if (begun !== undefined) begunCalls.set(request, begun);
+      return modern.fetch(request, { parsedBody: message });
+    },
+    legacy: (request: Request, message: unknown, begun?: BegunCall) =>
+      serveLegacy(new DefinitionServer(host, { era: "legacy", begun }), request, message),
+  };
 
   return async (request) => {
     if (!isJsonContentType(request.headers.get("content-type"))) {
@@ -105,10 +119,12 @@ function createProtocol(host: Host, sessions: SessionRoute | undefined): Fetch {
     if (holdsInfinity(text, message)) {
       return jsonRpcError(400, -32700, "Parse error: a number in the request body is out of range");
     }
-    const era = plainEra(request, message) ?? ((await isLegacyRequest(request, message)) ? "legacy" : "modern");
-    if (era === "modern") return modern.fetch(request, { parsedBody: message });
-    const served = await sessions?.serve(request, message, text);
-    return served ?? serveLegacy(new DefinitionServer(host, "legacy"), request, message);
+    const plain = plainEra(request, message);
+    const era = plain ?? ((await isLegacyRequest(request, message)) ? "legacy" : "modern");
+    const inSession = era === "legacy" ? await sessions?.serve(request, message, text) : undefined;
+    if (inSession !== undefined) return inSession;
+    const serve = (begun?: BegunCall) => bySdk[era](request, message, begun);
+    return (plain && plainCalls(request, message, plain, serve)) ?? serve();
   };
 }
 

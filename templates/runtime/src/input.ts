@@ -5,8 +5,8 @@ import {
   type ClientCapabilities,
   type InputRequiredResult,
   type RequestStateCodec,
-  type ServerContext,
 } from "@modelcontextprotocol/server";
+import type { RequestContext } from "./call.ts";
 import { createCheck, isObject } from "./schema.ts";
 
 /** A request that is embedded in an `input_required` result. */
@@ -117,7 +117,7 @@ export function fits(answer: unknown, request: EmbeddedRequest): boolean {
 
 /** The answers that a request brings along: those of earlier rounds by its state, the new ones in the open. */
 export async function answersOf(
-  { mcpReq }: ServerContext,
+  { mcpReq }: RequestContext,
   digest: () => Promise<string>,
 ): Promise<Record<string, unknown>> {
   const state = mcpReq.requestState<RoundState>();

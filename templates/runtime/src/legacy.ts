@@ -13,7 +13,7 @@ import {
 import { jsonRpcError } from "./answer.ts";
 import { isObject } from "./schema.ts";
 
-const MODERN_VERSION = "2026-07-28";
+export const MODERN_VERSION = "2026-07-28";
 
 /** The code for a resource that does not exist, up to 2025-11-25. The SDK sends the newer -32602 to all. */
 const RESOURCE_NOT_FOUND = -32002;

@@ -43,8 +43,8 @@ export function firstRepeated(items: readonly unknown[]): number | undefined {
   return undefined;
 }
 
-/** JSON with the members of objects in order, so that equal values are equal texts. */
-function canonical(value: unknown): string {
+/** JSON with the members of objects in order, as in RFC 8785, so that equal values are equal texts. */
+export function canonical(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonical).join()}]`;
   if (!isObject(value)) return JSON.stringify(value);
   const members = Object.keys(value).sort().map((name) => `${JSON.stringify(name)}:${canonical(value[name])}`);

@@ -4,18 +4,32 @@ import {
   ProtocolError,
   ProtocolErrorCode,
   ResourceNotFoundError,
+  type CallToolResult,
   type InputRequiredResult,
   type Server,
   type ServerCapabilities,
+  type ServerContext,
   type Transport,
 } from "@modelcontextprotocol/server";
-import { serveCall, type Era, type Host } from "./call.ts";
+import { serveCall, type Client, type Era, type Host, type RequestContext } from "./call.ts";
 import type { CacheHint, Definition } from "./definition.ts";
 import type { RoundState } from "./input.ts";
 import { completeArgument, getPrompt } from "./prompt.ts";
 import { findResource, readResource } from "./resource.ts";
 import { directoryOf } from "./session-binding.ts";
 import { callTool } from "./tool.ts";
+
+/** A call of a tool that began before the SDK had to do with it. */
+export type BegunCall = (context: ServerContext) => Promise<CallToolResult | InputRequiredResult>;
+
+/** What a server is made for. */
+export interface Serving {
+  era: Era;
+  /** The id of the session that it serves, if that is what it serves. */
+  session?: string;
+  /** What its `tools/call` answers with, where that began already. */
+  begun?: BegunCall | undefined;
+}
 
 /**
  * The server of one request. It registers no tools: its handlers look them up in
@@ -25,7 +39,7 @@ import { callTool } from "./tool.ts";
 export class DefinitionServer extends McpServer {
   readonly #host: Host;
 
-  constructor(host: Host, era: Era, session?: string) {
+  constructor(host: Host, { era, session, begun }: Serving) {
     const { catalog, stateCodec } = host;
     const { name, version, description } = catalog.definition;
     super(
@@ -48,10 +62,7 @@ export class DefinitionServer extends McpServer {
       return { tools: [...catalog.lists.tools.tools, ...(await extension.dynamicTools.list(host))] };
     });
     server.setRequestHandler("tools/call", async ({ params }, context) => {
-      const what = { name: params.name, parameters: params.arguments };
-      const result = await serveCall(host, client(), context, what, (caller) =>
-        callTool(host, params.name, params.arguments, caller),
-      );
+      const result = await (begun?.(context) ?? callForClient(host, client(), context, params));
       if (isInputRequired(result)) return result;
       return server.projectCallToolResult(result, catalog.tools.get(params.name)?.definition.outputSchema);
     });
@@ -102,6 +113,16 @@ export class DefinitionServer extends McpServer {
   }
 }
 
+/** Calls a tool for a client. */
+export function callForClient(
+  host: Host,
+  client: Client,
+  request: RequestContext,
+  { name, arguments: parameters }: { name: string; arguments?: Record<string, unknown> | undefined },
+): Promise<CallToolResult | InputRequiredResult> {
+  return serveCall(host, client, request, { name, parameters }, (caller) => callTool(host, name, parameters, caller));
+}
+
 /** Rounds of questions that one call of a session may take. */
 const MOST_ROUNDS = 32;
 
@@ -147,6 +168,6 @@ function addSubscriptions(server: Server, host: Host, session: string): void {
   });
 }
 
-function isInputRequired(result: object): result is InputRequiredResult {
+export function isInputRequired(result: object): result is InputRequiredResult {
   return "resultType" in result && result.resultType === "input_required";
 }

@@ -120,7 +120,7 @@ export function createSessionClass(hostOf: (env: Environment) => Host) {
 
     async #connect(): Promise<Live> {
       const host = hostOf(this.env);
-      const server = new DefinitionServer(host, "session", this.ctx.id.toString());
+      const server = new DefinitionServer(host, { era: "session", session: this.ctx.id.toString() });
       const events = new SessionEvents();
       const transport = new WebStandardStreamableHTTPServerTransport({
         sessionIdGenerator: () => this.ctx.id.toString(),

@@ -1,0 +1,153 @@
+//! Tools from OpenAPI documents.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use metamcp_core::{ApiImport, Error, ErrorKind, ImportOptions, ServerDefinition, validate};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+const PETSTORE: &str = include_str!("openapi/petstore.yaml");
+
+fn read(document: &Value) -> ApiImport {
+    ApiImport::read(&document.to_string(), &ImportOptions::default()).unwrap()
+}
+
+/// A document of one operation.
+fn document(path: &str, operation: &Value) -> Value {
+    json!({ "openapi": "3.1.0", "servers": [{ "url": "https://api.example.com" }], "paths": { path: { "get": operation } } })
+}
+
+fn only_reason(import: &ApiImport) -> String {
+    let [skipped] = import.skipped.as_slice() else { panic!("one was expected: {import:?}") };
+    format!("{}: {}", skipped.operation, skipped.reason)
+}
+
+fn empty() -> ServerDefinition {
+    serde_json::from_value(json!({ "name": "pets", "description": "Pets." })).unwrap()
+}
+
+/// A tool as it is read, without the code that is the same for all.
+fn shown(import: &ApiImport) -> Value {
+    let tools = import.tools.iter().map(|tool| {
+        let line = tool.implementation.lines().next().unwrap();
+        let operation = line.strip_prefix("const operation = ").unwrap().strip_suffix(';').unwrap();
+        let mut tool = serde_json::to_value(tool).unwrap();
+        tool["implementation"] = serde_json::from_str(operation).unwrap();
+        tool
+    });
+    json!({ "tools": tools.collect::<Vec<_>>(), "secrets": import.secrets, "hosts": import.hosts, "skipped": import.skipped })
+}
+
+#[test]
+fn the_operations_of_a_document_become_tools() {
+    let import = ApiImport::read(PETSTORE, &ImportOptions::default()).unwrap();
+    insta::assert_json_snapshot!(shown(&import));
+    let definition = import.add_to(&empty()).unwrap();
+    assert_eq!(definition.egress.as_deref(), Some(["eu.pets.example.com".to_owned()].as_slice()));
+    validate(&definition).unwrap();
+    assert_eq!(import.add_to(&definition).unwrap(), definition, "the same again changes nothing");
+}
+
+#[test]
+fn some_operations_can_be_chosen() {
+    let names = |options: Value| {
+        let options: ImportOptions = serde_json::from_value(options).unwrap();
+        ApiImport::read(PETSTORE, &options)
+            .map(|import| import.tools.into_iter().map(|tool| tool.name).collect::<Vec<_>>())
+    };
+    assert_eq!(names(json!({ "tags": ["pets"] })).unwrap(), ["listPets", "pets_create", "GET_pets_petId"]);
+    assert_eq!(names(json!({ "operations": ["report", "GET /pets"] })).unwrap(), ["listPets", "report"]);
+    assert_eq!(names(json!({ "tags": ["cats"] })).unwrap(), Vec::<String>::new());
+    let error = names(json!({ "operations": ["listPet"] })).unwrap_err();
+    assert_eq!(error.to_string(), "the document has no operation \"listPet\"; did you mean \"listPets\"?");
+}
+
+#[test]
+fn an_existing_server_keeps_what_it_has() {
+    let import = read(&document("/a", &json!({ "operationId": "a" })));
+    let mut definition = empty();
+    definition.tools.push(
+        serde_json::from_value(json!({ "name": "b", "description": "B.", "implementation": "return 1;" })).unwrap(),
+    );
+    let open = import.add_to(&definition).unwrap();
+    assert_eq!((open.egress, open.tools.len()), (None, 2));
+    definition.egress = Some(vec!["example.org".into()]);
+    assert_eq!(import.add_to(&definition).unwrap().egress.unwrap(), ["example.org", "api.example.com"]);
+    definition.tools[0].name = "A".into();
+    assert_eq!(import.add_to(&definition).unwrap_err().kind(), ErrorKind::AlreadyExists);
+}
+
+#[test]
+fn what_cannot_be_taken_is_named_with_its_place() {
+    let reasons: Vec<_> = [
+        document("/a/{b}", &json!({})),
+        document("/a/{b", &json!({})),
+        document("/a/../b", &json!({})),
+        document("/a", &json!({ "servers": [{ "url": "/v1" }] })),
+        document("/a", &json!({ "servers": [{ "url": "http://api.example.com" }] })),
+        document("/a", &json!({ "parameters": [{ "$ref": "other.yaml#/P" }] })),
+        document("/a", &json!({ "parameters": [{ "$ref": "#/components/parameters/P" }] })),
+        document("/a", &json!({ "parameters": [{ "in": "query" }] })),
+        document("/a", &json!({ "parameters": [{ "name": "b", "in": "query", "style": "matrix" }] })),
+        document("/a", &json!({ "parameters": [{ "name": "b", "in": "query", "schema": { "$ref": "#/paths/a" } }] })),
+        document("/a", &json!({ "parameters": [{ "name": "b", "in": "query", "schema": { "type": "strin" } }] })),
+        document("/a", &json!({ "security": [{ "none": [] }] })),
+        document("/a", &json!({ "requestBody": { "required": true, "content": { "application/pdf": {} } } })),
+        document("/a", &json!({ "requestBody": { "content": { "multipart/form-data": { "schema": { "properties": { "f": { "format": "binary" } } } } } } })),
+    ]
+    .iter()
+    .map(|document| only_reason(&read(document)))
+    .collect();
+    insta::assert_snapshot!(reasons.join("\n"));
+}
+
+#[test]
+fn documents_that_are_none_are_refused() {
+    let error = |text: &str| -> Error { ApiImport::read(text, &ImportOptions::default()).unwrap_err() };
+    for (text, kind, said) in [
+        ("{", ErrorKind::InvalidDefinition, "the document cannot be read"),
+        ("a: [", ErrorKind::InvalidDefinition, "the document cannot be read"),
+        ("", ErrorKind::InvalidDefinition, "has no field `openapi`"),
+        ("{}", ErrorKind::InvalidDefinition, "has no field `openapi`"),
+        (r#"{"swagger":"2.0"}"#, ErrorKind::Unsupported, "Swagger 2.0 is not read; convert it"),
+        (r#"{"openapi":"4.0.0"}"#, ErrorKind::Unsupported, "OpenAPI \"4.0.0\" is not read"),
+    ] {
+        let error = error(text);
+        assert_eq!(error.kind(), kind, "{text}: {error}");
+        assert!(error.to_string().contains(said), "{text}: {error}");
+    }
+    // Aliases that grow without end are the parser's to refuse.
+    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for n in 1..12 {
+        let last = n - 1;
+        bomb += &format!("a{n}: &a{n} [{}]\n", vec![format!("*a{last}"); 9].join(", "));
+    }
+    assert_eq!(error(&bomb).kind(), ErrorKind::InvalidDefinition);
+    assert_eq!(error(&" ".repeat(5 << 20)).kind(), ErrorKind::LimitExceeded);
+    let paths: serde_json::Map<_, _> = (0..600).map(|n| (format!("/{n}"), json!({ "get": {} }))).collect();
+    let many = json!({ "openapi": "3.1.0", "servers": [{ "url": "https://a.example.com" }], "paths": paths });
+    assert_eq!(error(&many.to_string()).kind(), ErrorKind::LimitExceeded);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever a document says, what is made of it is a valid definition, in which its texts are data.
+    #[test]
+    fn texts_of_a_document_are_never_code(
+        id in "\\PC{0,80}", text in "[\\PC\u{2028}\n`$'\"\\\\*/{}]{0,60}", name in "\\PC{1,40}", place in "query|header|cookie",
+    ) {
+        let operation = json!({
+            "operationId": id, "summary": text,
+            "parameters": [{ "name": name, "in": place, "description": text, "schema": { "type": "string", "description": text } }]
+        });
+        let import = read(&document("/a", &operation));
+        let definition = import.add_to(&empty()).unwrap();
+        prop_assert!(validate(&definition).is_ok());
+        if let Some(tool) = import.tools.first() {
+            let line = tool.implementation.lines().next().unwrap();
+            let literal = line.strip_prefix("const operation = ").and_then(|line| line.strip_suffix(';')).unwrap();
+            let data: Value = serde_json::from_str(literal).unwrap();
+            prop_assert_eq!(data["fields"][0]["name"].as_str(), Some(name.as_str()));
+        }
+    }
+}
