@@ -1,6 +1,7 @@
 //! Where a program's log and spans go: standard error, and with the feature `otel` a collector of OpenTelemetry.
 
 use std::error::Error;
+use std::io::IsTerminal;
 
 use tracing::Level;
 use tracing_subscriber::filter::{FilterExt, filter_fn};
@@ -21,6 +22,7 @@ pub fn start() -> Result<Telemetry, Box<dyn Error>> {
     let log = tracing_subscriber::fmt::layer()
         // Standard output belongs to the protocol.
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_span_events(FmtSpan::CLOSE)
         .with_filter(filter.and(without_messages()));
     let (telemetry, export) = exporter()?;

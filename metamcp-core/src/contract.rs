@@ -136,6 +136,7 @@ macro_rules! registry_contract {
             releasing_a_lost_lease_leaves_the_new_holder_alone
             of_racing_acquirers_one_wins
             leases_out_of_bounds_are_refused
+            a_server_takes_its_lease_along
             connections_are_listed_by_name
             a_connection_name_belongs_to_one_connection
             api_keys_are_found_by_hash

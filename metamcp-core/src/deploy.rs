@@ -112,7 +112,7 @@ impl Deployments {
 
     /// Removes servers that did not change for a time. By default only tells which it would remove.
     pub async fn cleanup_old_servers(&self, options: CleanupOptions) -> Result<CleanupReport> {
-        traced(verb!(INFO, "cleanup_old_servers"), remove::cleanup(self, options)).await
+        traced(verb!(INFO, "cleanup_old_servers"), Box::pin(remove::cleanup(self, options))).await
     }
 
     /// Finishes or undoes what a crash left, and brings registry and target into agreement: afterwards there is no
@@ -157,7 +157,7 @@ impl Deployments {
     /// has no such tool; [`ErrorKind::TimedOut`] after the tool's own limit.
     pub async fn call_tool(&self, key: &ServerKey, tool: &str, arguments: Map<String, Value>) -> Result<ToolAnswer> {
         let span = verb!(DEBUG, "call_tool", server = %key, tool);
-        traced(span, tool_call::call(self, key, tool, arguments)).await
+        traced(span, Box::pin(tool_call::call(self, key, tool, arguments))).await
     }
 
     /// Tries a tool of the working definition without deploying it: stages a version, calls it and discards it.
@@ -196,7 +196,7 @@ async fn run_to_its_end<T: Send + 'static>(
     span: Span,
     work: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
-    let task = tokio::spawn(traced(span, work));
+    let task = tokio::spawn(traced(span, Box::pin(work)));
     task.await.unwrap_or_else(|error| {
         Err(Error::new(ErrorKind::Unexpected, "the deployment's task did not end").with_source(error))
     })

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::Result;
 use crate::name::ServerId;
-use crate::registry::{Lease, Registry};
+use crate::registry::{Lease, Registry, server_lease};
 
 /// How long a holder may be silent before another may take over.
 const TTL: Duration = Duration::from_secs(30);
@@ -25,7 +25,7 @@ pub(crate) struct HeldLease {
 impl HeldLease {
     /// Takes the lease of one server; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) names who holds it.
     pub(crate) async fn acquire(registry: Arc<dyn Registry>, server: ServerId, holder: &str) -> Result<Self> {
-        let lease = registry.acquire_lease(&format!("server:{server}"), holder, TTL).await?;
+        let lease = registry.acquire_lease(&server_lease(server), holder, TTL).await?;
         let lease = Arc::new(Mutex::new(lease));
         let renewal = tokio::spawn(renew(registry.clone(), lease.clone()));
         Ok(Self { registry, lease, renewal })

@@ -7,6 +7,10 @@
 //!
 //! This crate has the definitions, the checks, the code generator, the four traits a backend implements
 //! ([`Registry`], [`KvCache`], [`Builder`], [`Publisher`]) and the deploy pipeline over them.
+//!
+//! Everything is in `tracing` spans, named like the verb that is called: `deploy`, and below it `generate`, `build`,
+//! `stage`, `verify`, `activate`; what a registry or a cache is asked at level debug. Each ends with the fields `outcome`
+//! (`ok` or [`ErrorKind::as_str`]) and `ms`. None holds a body, an argument, a command line or a secret.
 
 mod artifact;
 mod builder;

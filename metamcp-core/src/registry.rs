@@ -12,11 +12,11 @@ use async_trait::async_trait;
 use crate::Result;
 use crate::name::{ServerId, ServerKey, VersionId};
 use crate::validate::ValidDefinition;
-pub(crate) use records::check_lease;
 pub use records::{
     ApiKeyRecord, AuditEntry, ClientConnection, DeploymentId, DeploymentKind, DeploymentRecord, DeploymentStep, Expect,
     Lease, ListOptions, LiveState, Page, RecordStatus, Revision, ServerRecord, ServerSummary, VersionRecord,
 };
+pub(crate) use records::{check_lease, server_lease};
 pub(crate) use refusal::{
     api_key_exists, connection_exists, lease_lost, lease_taken, revision_conflict, server_exists, server_not_found,
     version_not_found,
@@ -53,7 +53,7 @@ pub trait Registry: Debug + Send + Sync + 'static {
     /// [`ErrorKind::LimitExceeded`](crate::ErrorKind::LimitExceeded) for a page out of bounds.
     async fn list_servers(&self, options: &ListOptions) -> Result<Page<ServerSummary>>;
 
-    /// Removes a server with all that belongs to it except audit entries;
+    /// Removes a server with all that belongs to it, the lease `server:ID` too, except audit entries;
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is none.
     async fn remove_server(&self, id: ServerId) -> Result<()>;
 

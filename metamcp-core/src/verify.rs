@@ -55,7 +55,8 @@ pub async fn verify(
     limit: Duration,
 ) -> Result<Verification> {
     let span = verb!(INFO, "verify", server = %definition.name(), depth = ?depth);
-    traced(span, check_within(endpoint, definition, depth, limit)).await
+    // Boxed: it holds a whole MCP client.
+    traced(span, Box::pin(check_within(endpoint, definition, depth, limit))).await
 }
 
 async fn check_within(

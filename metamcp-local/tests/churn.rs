@@ -7,8 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use metamcp_core::registry::sql::{SqlExecutor, SqlValue, Statement};
 use metamcp_core::{MetaMcp, ServerDefinition, ServerKey};
-use metamcp_local::LocalConfig;
+use metamcp_local::{LocalConfig, SqliteExecutor};
 use serde_json::{Value, json};
 
 /// Both tests look at the whole program.
@@ -42,12 +43,14 @@ async fn churn(first: usize, more: usize) -> (u64, u64) {
         live_and_die(&meta, &http, number).await;
     }
     let before = Traces::settled(&data, None).await;
+    let rows_before = rows(&data).await;
     let memory_before = resident_kb();
     for number in first..first + more {
         live_and_die(&meta, &http, number).await;
     }
     let after = Traces::settled(&data, Some(&before)).await;
     assert_eq!(after, before);
+    assert_eq!(rows(&data).await, rows_before);
     let memory_after = resident_kb();
     meta.close().await.unwrap();
     (memory_before, memory_after)
@@ -76,6 +79,19 @@ async fn live_and_die(meta: &MetaMcp, http: &reqwest::Client, number: usize) {
     let answer: Value = request.json(&message).send().await.unwrap().json().await.unwrap();
     assert_eq!(answer["result"]["content"][0]["text"], (2 * number).to_string(), "{answer}");
     meta.deployments().remove(&key).await.unwrap();
+}
+
+/// How many rows each table of the database has.
+async fn rows(data: &Path) -> Vec<(String, SqlValue)> {
+    let database = SqliteExecutor::open(data.join("registry.db")).await.unwrap();
+    let tables = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name";
+    let mut counts = Vec::new();
+    for row in database.execute(vec![Statement::new(tables, [])]).await.unwrap().remove(0) {
+        let SqlValue::Text(table) = &row[0] else { panic!("{row:?}") };
+        let count = Statement::new(format!("SELECT count(*) FROM \"{table}\""), []);
+        counts.push((table.clone(), database.execute(vec![count]).await.unwrap()[0][0][0].clone()));
+    }
+    counts
 }
 
 /// What servers could leave behind.

@@ -292,3 +292,28 @@ async fn a_body_sees_nothing_beyond_its_own_environment() {
     assert_eq!(ask(deployed.url.as_str()).await.unwrap(), r#"[["UNITS"],[],[],[]]"#);
     meta.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn removing_a_server_looks_at_its_own_files_and_leaves_those_that_others_need() {
+    let folder = TempDir::new().unwrap();
+    let count = |name: &str| std::fs::read_dir(folder.path().join(name)).unwrap().count();
+    let meta = open(&folder).await;
+    deploy_new(&meta, &definition("gone", "one")).await;
+    let kept = deploy_new(&meta, &definition("kept", "two")).await;
+    let shared = count("modules");
+    let version = format!("servers/{}/versions/{}.json", kept.server_id, kept.version);
+    let version = folder.path().join(version);
+    let whole = std::fs::read(&version).unwrap();
+    std::fs::write(&version, "{").unwrap();
+    meta.deployments().remove(&key("gone")).await.unwrap();
+    std::fs::write(&version, whole).unwrap();
+    assert_eq!((count("bundles"), count("modules")), (1, shared));
+    meta.close().await.unwrap();
+    drop(meta);
+
+    let meta = open(&folder).await;
+    assert_eq!(ask(kept.url.as_str()).await.unwrap(), "two");
+    meta.deployments().remove(&key("kept")).await.unwrap();
+    assert_eq!((count("bundles"), count("modules"), count("servers")), (0, 0, 0));
+    meta.close().await.unwrap();
+}

@@ -220,7 +220,7 @@ async fn a_body_cannot_change_what_every_script_is_built_on() {
 async fn a_call_does_not_pay_for_what_an_earlier_one_left_in_the_memory() {
     let live = Live::open().await;
     let bodies = [
-        ("fills_and_leaves", "globalThis.left = new Uint8Array(160 * 1024 * 1024).fill(1);\nreturn 'left';"),
+        ("fills_and_leaves", "globalThis.left = new Uint8Array(190 * 1024 * 1024).fill(1);\nreturn 'left';"),
         (
             "rests",
             "await new Promise((r) => setTimeout(r, 400));\nreturn globalThis.left === undefined ? 'empty' : 'full';",

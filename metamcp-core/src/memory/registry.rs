@@ -11,7 +11,8 @@ use crate::name::{ServerId, ServerKey, ServerName, VersionId};
 use crate::registry::{
     ApiKeyRecord, AuditEntry, ClientConnection, DeploymentRecord, Expect, Lease, ListOptions, LiveState, Page,
     RecordStatus, Registry, Revision, ServerRecord, ServerSummary, VersionRecord, api_key_exists, check_lease,
-    connection_exists, lease_lost, lease_taken, revision_conflict, server_exists, server_not_found, version_not_found,
+    connection_exists, lease_lost, lease_taken, revision_conflict, server_exists, server_lease, server_not_found,
+    version_not_found,
 };
 use crate::source_tree::Digest;
 use crate::validate::ValidDefinition;
@@ -101,6 +102,7 @@ impl State {
         self.versions.retain(|version| version.server_id != id);
         self.deployments.retain(|deployment| deployment.server.id != id);
         self.connections.retain(|_, connection| connection.server_id != id);
+        self.leases.remove(&server_lease(id));
         Ok(())
     }
 

@@ -289,6 +289,11 @@ pub struct Lease {
     pub expires_at: OffsetDateTime,
 }
 
+/// Name of the lease under which one server is worked on.
+pub(crate) fn server_lease(id: ServerId) -> String {
+    format!("server:{id}")
+}
+
 /// Longest lease, and longest name and holder of one.
 const MAX_LEASE: Duration = Duration::from_secs(86_400);
 const MAX_LEASE_TEXT: usize = 512;

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use super::fixture::{MINUTE, unique_name};
+use super::fixture::{MINUTE, some_server, unique_name};
 use crate::ErrorKind;
-use crate::registry::Registry;
+use crate::registry::{Registry, server_lease};
 
 /// The refused one learns whom to wait for.
 pub async fn a_held_lease_refuses_others_and_names_its_holder(registry: &dyn Registry) {
@@ -78,4 +78,16 @@ pub async fn leases_out_of_bounds_are_refused(registry: &dyn Registry) {
         let error = registry.acquire_lease(name, holder, ttl).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{name:?} {holder:?} {ttl:?}");
     }
+}
+
+/// Nobody is held up by who worked on a server that is gone.
+pub async fn a_server_takes_its_lease_along(registry: &dyn Registry) {
+    let server = some_server(registry).await;
+    let name = server_lease(server.id);
+    let held = registry.acquire_lease(&name, "remover", MINUTE).await.unwrap();
+    registry.remove_server(server.id).await.unwrap();
+    assert_eq!(registry.renew_lease(&held, MINUTE).await.unwrap_err().kind(), ErrorKind::Conflict);
+    registry.release_lease(&held).await.unwrap();
+    let other = registry.acquire_lease(&name, "late", MINUTE).await.unwrap();
+    registry.release_lease(&other).await.unwrap();
 }

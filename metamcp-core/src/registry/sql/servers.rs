@@ -9,7 +9,7 @@ use super::{MAX_PARAMETER_BYTES, SqlExecutor, SqlRegistry, SqlValue, Statement, 
 use crate::name::{ServerId, ServerKey, ServerName};
 use crate::registry::{
     Expect, ListOptions, LiveState, Page, Revision, ServerRecord, ServerSummary, revision_conflict, server_exists,
-    server_not_found,
+    server_lease, server_not_found,
 };
 use crate::validate::ValidDefinition;
 use crate::{Error, ErrorKind, Result};
@@ -187,7 +187,9 @@ impl<E: SqlExecutor> SqlRegistry<E> {
 
     pub(super) async fn delete_server(&self, id: ServerId) -> Result<()> {
         let delete = Statement::new("DELETE FROM mcp_servers WHERE id = ? RETURNING id", [id.to_string()]);
-        let [rows] = self.run([delete]).await?;
+        // Nobody works on it any more, and its id never comes again.
+        let end_lease = Statement::new("DELETE FROM mcp_leases WHERE name = ?", [server_lease(id)]);
+        let [rows, _] = self.run([delete, end_lease]).await?;
         if rows.is_empty() { Err(server_not_found(&id.into())) } else { Ok(()) }
     }
 }
