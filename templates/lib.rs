@@ -43,7 +43,7 @@ macro_rules! template {
 }
 
 /// What speaks MCP in every generated server, relative to `src/runtime/`.
-pub const RUNTIME: &[File] = files!("runtime/src/": "answer.ts", "arguments.ts", "backoff.ts", "binary.ts", "body.ts", "call.ts", "catalog.ts", "concurrency.ts", "context.ts", "definition.ts", "environment.ts", "extension.ts", "failure.ts", "fan-out.ts", "guard.ts", "handler.ts", "input.ts", "json.ts", "legacy.ts", "lockdown.ts", "object-call.ts", "plain-call.ts", "pool.ts", "prompt.ts", "resource.ts", "result.ts", "schema.ts", "schema-assertion.ts", "schema-compile.ts", "schema-document.ts", "schema-format.ts", "schema-hostname.ts", "schema-run.ts", "schema-value.ts", "server.ts", "session.ts", "session-binding.ts", "session-directory.ts", "session-events.ts", "session-route.ts", "subscription.ts", "tool.ts", "uri-template.ts");
+pub const RUNTIME: &[File] = files!("runtime/src/": "answer.ts", "arguments.ts", "backoff.ts", "binary.ts", "body.ts", "call.ts", "catalog.ts", "concurrency.ts", "context.ts", "definition.ts", "environment.ts", "extension.ts", "failure.ts", "fan-out.ts", "guard.ts", "handler.ts", "input.ts", "json.ts", "legacy.ts", "lockdown.ts", "object-call.ts", "plain-call.ts", "pool.ts", "prompt.ts", "resource.ts", "result.ts", "schema.ts", "schema-assertion.ts", "schema-compile.ts", "schema-document.ts", "schema-format.ts", "schema-hostname.ts", "schema-pattern.ts", "schema-pattern-run.ts", "schema-run.ts", "schema-value.ts", "server.ts", "session.ts", "session-binding.ts", "session-directory.ts", "session-events.ts", "session-route.ts", "subscription.ts", "tool.ts", "uri-template.ts");
 
 /// Handlebars source of every project's `src/bodies.js`.
 pub const BODIES: &str = include_str!("runtime/bodies.js.hbs");

@@ -8,6 +8,7 @@
 mod keywords;
 mod multiple_of;
 mod pattern;
+mod pattern_size;
 mod references;
 mod shorthand;
 mod verdict;

@@ -1,4 +1,5 @@
 import { FORMATS } from "./schema-format.ts";
+import { createPattern } from "./schema-pattern.ts";
 import { quote } from "./schema-run.ts";
 import { equal, firstRepeated, isObject, lengthOf, multiplesOf, typeTest, type TypeName } from "./schema-value.ts";
 
@@ -63,10 +64,7 @@ export const ASSERTIONS: { readonly [keyword: string]: (expected: any) => Assert
       (value) => value.length <= expected || (value.length <= 2 * expected && lengthOf(value) <= expected),
       `must have at most ${counted(expected, "character")}`,
     ),
-  pattern: (expected: string) => {
-    const pattern = new RegExp(expected, "u");
-    return ofText((value) => pattern.test(value), `must match the pattern ${quote(expected)}`);
-  },
+  pattern: (expected: string) => ofText(createPattern(expected), `must match the pattern ${quote(expected)}`),
   format: (expected: string) => {
     const holds = Object.hasOwn(FORMATS, expected) ? FORMATS[expected] : undefined;
     return holds && ofText(holds, `must be of the format ${quote(expected)}`);

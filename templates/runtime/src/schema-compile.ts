@@ -1,5 +1,6 @@
 import { ASSERTIONS } from "./schema-assertion.ts";
 import { SchemaDocument, type Resource, type Schema } from "./schema-document.ts";
+import { createPattern } from "./schema-pattern.ts";
 import { Evaluated, quote, Run } from "./schema-run.ts";
 import { isObject } from "./schema-value.ts";
 
@@ -256,13 +257,13 @@ const APPLICATORS: {
     };
   },
   patternProperties: (expected: Record<string, Schema>, _, compiler) => {
-    const rules = Object.entries(expected).map(([text, schema]) => [new RegExp(text, "u"), compiler.compile(schema)] as const);
+    const rules = Object.entries(expected).map(([text, schema]) => [createPattern(text), compiler.compile(schema)] as const);
     return (value, run, seen) => {
       if (!isObject(value)) return true;
       let ok = true;
       for (const name of Object.keys(value)) {
         for (const [pattern, check] of rules) {
-          if (!pattern.test(name)) continue;
+          if (!pattern(name)) continue;
           seen?.names.add(name);
           if (within(check, value[name], run, name)) continue;
           ok = false;
@@ -274,8 +275,8 @@ const APPLICATORS: {
   },
   additionalProperties: (expected: Schema, schema, compiler) => {
     const names = new Set(Object.keys(schema["properties"] ?? {}));
-    const patterns = Object.keys(schema["patternProperties"] ?? {}).map((text) => new RegExp(text, "u"));
-    const isSpokenFor = (name: string) => names.has(name) || patterns.some((pattern) => pattern.test(name));
+    const patterns = Object.keys(schema["patternProperties"] ?? {}).map(createPattern);
+    const isSpokenFor = (name: string) => names.has(name) || patterns.some((pattern) => pattern(name));
     return otherMembers(compiler.compile(expected), isSpokenFor, patterns.length === 0 ? [...names] : []);
   },
   propertyNames: (expected: Schema, _, compiler) => {

@@ -10,7 +10,7 @@ use url::Url;
 use super::super::problems::{Path, Problems, did_you_mean, quote};
 use super::super::text;
 use super::keywords::{self, FORMATS, KEYWORDS, Shape, TYPES};
-use super::pattern;
+use super::{pattern, pattern_size};
 use crate::number;
 
 /// Longest regular expression.
@@ -62,13 +62,7 @@ pub(super) fn walk(path: &Path, schema: &Value, problems: &mut Problems) -> Outl
 
 /// Whether this is a regular expression as JavaScript's `u` mode wants it.
 pub(super) fn is_pattern(text: &str) -> bool {
-    parse_pattern(text).is_ok()
-}
-
-fn parse_pattern(text: &str) -> Result<(), String> {
-    let allocator = Allocator::default();
-    let parsed = LiteralParser::new(&allocator, text, Some("u"), Options::default()).parse();
-    parsed.map(|_| ()).map_err(|error| error.message.to_string())
+    LiteralParser::new(&Allocator::default(), text, Some("u"), Options::default()).parse().is_ok()
 }
 
 struct Walker<'a> {
@@ -310,10 +304,16 @@ impl Walker<'_> {
         if pattern.len() > PATTERN_BYTES {
             return self.problems.add(path, format!("is longer than {PATTERN_BYTES} bytes"));
         }
-        if let Err(error) = parse_pattern(pattern) {
-            let message = format!("{} is no regular expression as JavaScript's `u` mode wants it", quote(pattern));
-            self.problems.add(path, format!("{message}: {error}"));
-        } else if let Err(reason) = pattern::to_rust(pattern) {
+        let allocator = Allocator::default();
+        let parsed = match LiteralParser::new(&allocator, pattern, Some("u"), Options::default()).parse() {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                let message = format!("{} is no regular expression as JavaScript's `u` mode wants it", quote(pattern));
+                return self.problems.add(path, format!("{message}: {}", error.message));
+            }
+        };
+        let translated = pattern::to_rust(pattern).map_err(ToOwned::to_owned);
+        if let Err(reason) = translated.and_then(|_| pattern_size::check(&parsed)) {
             self.problems.add(path, format!("{} {reason}", quote(pattern)));
         }
     }
