@@ -19,6 +19,7 @@ mod npm;
 mod packages;
 mod proxy;
 mod reap;
+mod roster;
 mod server;
 mod slots;
 
@@ -46,6 +47,7 @@ use self::image::{ImageKind, Images};
 use self::npm::NpmRegistry;
 use self::packages::PackageSet;
 use self::proxy::RegistryProxy;
+use self::roster::Sweeper;
 use self::slots::Slots;
 use crate::owner::make_private_folder;
 
@@ -79,6 +81,7 @@ struct Inner {
     /// Held while warm containers are started, so that closing waits for the last one.
     refilling: tokio::sync::Mutex<()>,
     is_closed: AtomicBool,
+    _sweeper: Sweeper,
     _lock: File,
 }
 
@@ -98,8 +101,9 @@ impl DockerBuilder {
             NpmAccess::Proxy => Some(RegistryProxy::start(&folder, &registry).await?),
             NpmAccess::Network => None,
         };
+        let sweeper = Sweeper::start(&engine, folder.clone());
         let inner = Inner {
-            images: Images::new(config.base_image.clone(), registry.url.to_string()),
+            images: Images::new(config.base_image.clone(), registry.url.to_string(), &folder)?,
             slots: Slots::new(config.max_in_use, config.queue_timeout),
             config,
             folder,
@@ -110,9 +114,17 @@ impl DockerBuilder {
             warm: Mutex::default(),
             refilling: tokio::sync::Mutex::default(),
             is_closed: AtomicBool::new(false),
+            _sweeper: sweeper,
             _lock: lock,
         };
-        Ok(Self { inner: Arc::new(inner), bundle })
+        let inner = Arc::new(inner);
+        let weak = Arc::downgrade(&inner);
+        tokio::spawn(async move {
+            if let Some(inner) = weak.upgrade() {
+                inner.remove_unused().await;
+            }
+        });
+        Ok(Self { inner, bundle })
     }
 
     /// How many builds and environments wait for a container at this moment.
@@ -191,6 +203,17 @@ impl Inner {
         let images = self.images.fingerprint().to_string();
         let scripts = self.config.install_scripts.iter().map(String::as_bytes);
         Digest::of_parts([images.as_bytes()].into_iter().chain(scripts))
+    }
+
+    /// Removes what nobody used for long. That it fails costs room, nothing else.
+    async fn remove_unused(&self) {
+        let age = self.config.keep_unused;
+        if let Err(error) = packages::remove_unused(&self.folder, age) {
+            tracing::warn!(%error, "bundled packages that nobody uses could not be removed");
+        }
+        if let Err(error) = self.images.remove_unused(&self.engine, age).await {
+            tracing::warn!(%error, "images that nobody uses could not be removed");
+        }
     }
 
     fn check_open(&self) -> Result<()> {
@@ -278,6 +301,6 @@ impl Inner {
             outcome = outcome.and(container.remove().await);
         }
         drop(self.proxy.lock().unwrap_or_else(PoisonError::into_inner).take());
-        outcome
+        outcome.and(reap::remove_lost(&self.engine, &self.folder).await.map(drop))
     }
 }

@@ -21,6 +21,9 @@ pub struct DockerConfig {
     pub queue_timeout: Duration,
     /// How long installing and bundling may take.
     pub build_timeout: Duration,
+    /// How long bundled packages and images stay that nobody uses. Lock files stay, so that a rebuild gives the same
+    /// bytes.
+    pub keep_unused: Duration,
     /// Packages that may run their install scripts.
     pub install_scripts: BTreeSet<String>,
     /// The packages that may be installed as dependencies of a server; `None` for any.
@@ -75,6 +78,7 @@ impl Default for DockerConfig {
             warm: 1,
             queue_timeout: Duration::from_secs(600),
             build_timeout: Duration::from_secs(300),
+            keep_unused: Duration::from_secs(30 * 24 * 3600),
             install_scripts: BTreeSet::new(),
             allowed_packages: None,
             npm_access: NpmAccess::Proxy,
@@ -129,6 +133,13 @@ impl DockerConfig {
     #[must_use]
     pub fn with_build_timeout(mut self, limit: Duration) -> Self {
         self.build_timeout = limit;
+        self
+    }
+
+    /// Sets how long bundled packages and images stay that nobody uses.
+    #[must_use]
+    pub fn with_keep_unused(mut self, age: Duration) -> Self {
+        self.keep_unused = age;
         self
     }
 

@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits};
 use bollard::query_parameters::{CreateContainerOptions, InspectContainerOptions, RemoveContainerOptions};
-use metamcp_core::{ErrorKind, Result};
+use metamcp_core::{Error, ErrorKind, Result};
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::config::{ContainerLimits, NpmAccess};
@@ -21,6 +23,10 @@ const INIT_USER: &str = "1001:1001";
 pub(super) const WORKSPACE: &str = "/app";
 /// npm's cache, shared by builds: foreign code never runs where it is mounted.
 const CACHE_VOLUME: &str = "metamcp-npm-cache";
+
+/// How long a removal may take that somebody else began, and how often it is looked at.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(20);
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What a container is made of.
 #[derive(Debug)]
@@ -72,6 +78,7 @@ impl Container {
     /// Makes one, which does not run yet. If this future is dropped, nothing stays.
     pub(super) async fn make(engine: &Engine, body: ContainerCreateBody) -> Result<Self> {
         let name = format!("metamcp-{}", &Uuid::new_v4().simple().to_string()[..12]);
+        engine.roster().enter(&name);
         // From here on the guard removes what there may be.
         let mut container = Self {
             engine: engine.clone(),
@@ -127,6 +134,7 @@ impl Container {
             return Ok(());
         }
         remove(&self.engine, &self.name).await?;
+        self.engine.roster().leave(&self.name);
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Removed;
         Ok(())
     }
@@ -137,22 +145,44 @@ impl Drop for Container {
         let present = *self.state.lock().unwrap_or_else(PoisonError::into_inner) == State::Present;
         if present && let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let (engine, name) = (self.engine.clone(), std::mem::take(&mut self.name));
+            // Whether there is one is not known: the engine's answer did not come.
+            let is_doubtful = self.id.is_empty();
+            engine.roster().leave(&name);
             runtime.spawn(async move {
-                if let Err(error) = remove(&engine, &name).await {
-                    tracing::warn!(%error, name, "a container could not be removed; the next start tries again");
+                let outcome = remove(&engine, &name).await;
+                if is_doubtful || outcome.is_err() {
+                    tracing::warn!(?outcome, name, "a container may be left for a while");
+                    engine.roster().suspect();
                 }
             });
         }
     }
 }
 
-/// Removes a container by name or id; one that is absent or being removed is fine.
+/// Removes a container by name or id, and waits until it is gone; one that is absent is fine.
 pub(super) async fn remove(engine: &Engine, name: &str) -> Result<()> {
     let options = RemoveContainerOptions { force: true, v: true, link: false };
     match engine.call("remove a container", engine.docker().remove_container(name, Some(options))).await {
-        Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Conflict) => Err(error),
+        Err(error) if error.kind() == ErrorKind::Conflict => gone(engine, name).await,
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Waits for a removal that somebody else began.
+async fn gone(engine: &Engine, name: &str) -> Result<()> {
+    let inspect = || engine.docker().inspect_container(name, None::<InspectContainerOptions>);
+    let waiting = async {
+        loop {
+            match engine.call("look at a container", inspect()).await {
+                Ok(_) => sleep(LOOK_INTERVAL).await,
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    let late = || Error::new(ErrorKind::TimedOut, format!("container {name} is being removed for too long"));
+    timeout(REMOVAL_LIMIT, waiting).await.unwrap_or_else(|_| Err(late()))
 }
 
 impl ContainerPlan {
@@ -180,6 +210,8 @@ impl ContainerPlan {
             labels: Some(labels),
             user: Some(INIT_USER.to_owned()),
             working_dir: Some(WORKSPACE.to_owned()),
+            // Its first process ignores others, which an engine that is stopped would wait for.
+            stop_signal: Some("SIGKILL".to_owned()),
             env: Some(environment),
             host_config: Some(host_config),
             ..ContainerCreateBody::default()

@@ -1,5 +1,6 @@
 //! The Docker engine: the connection, a limit on every call, one table of errors.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::errors::Error as EngineError;
@@ -7,14 +8,19 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use metamcp_core::{Error, ErrorKind, Result};
 use tokio::time::timeout;
 
+use super::roster::Roster;
+
 /// Every call but those that stream is answered within milliseconds by an engine that is well.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
 /// For looking whether there is an engine.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
-/// A connection to an engine that answered.
+/// A connection to an engine that answered. Clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct Engine(Docker);
+pub(super) struct Engine {
+    docker: Docker,
+    roster: Arc<Roster>,
+}
 
 impl Engine {
     /// Connects to an engine, to that of `DOCKER_HOST`, or to the system's own.
@@ -27,12 +33,17 @@ impl Engine {
         let negotiated = timeout(CONNECT_LIMIT, docker.negotiate_version());
         let docker = negotiated.await.map_err(|_| no_engine("it does not answer"))?.map_err(unreachable)?;
         tracing::debug!(version = %docker.client_version(), default = %API_DEFAULT_VERSION, "connected to Docker");
-        Ok(Self(docker))
+        Ok(Self { docker, roster: Arc::default() })
     }
 
     /// The client, for calls and streams.
     pub(super) fn docker(&self) -> &Docker {
-        &self.0
+        &self.docker
+    }
+
+    /// The containers that somebody here has a handle on.
+    pub(super) fn roster(&self) -> &Roster {
+        &self.roster
     }
 
     /// A call with its limit; `what` says in an error what was tried.

@@ -1,15 +1,21 @@
 //! The images: built on first use, tagged by what is in them, never rebuilt when nothing changed.
 
+mod claim;
+
 use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Mutex as SyncMutex, PoisonError};
 use std::time::Duration;
 
 use bollard::body_full;
-use bollard::query_parameters::BuildImageOptions;
+use bollard::query_parameters::{BuildImageOptions, ListImagesOptions, RemoveImageOptions};
 use futures::StreamExt;
 use metamcp_core::{Digest, Error, ErrorKind, Result, TemplateKind};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use self::claim::Claims;
 use super::engine::{Engine, engine_error};
 
 /// The whole list of packages takes a minute on a good line.
@@ -61,12 +67,17 @@ pub(super) struct Images {
     registry: String,
     /// Held while an image is built, so that a burst of first builds makes it once.
     building: Mutex<()>,
+    claims: Claims,
+    /// Held for the images that were asked for.
+    claimed: SyncMutex<HashMap<String, File>>,
 }
 
 impl Images {
-    /// Images on a base, with packages from a registry.
-    pub(super) fn new(base: String, registry: String) -> Self {
-        Self { base, registry, building: Mutex::default() }
+    /// Images on a base, with packages from a registry. Programs of a user without a home share what is built only if
+    /// they share `folder`.
+    pub(super) fn new(base: String, registry: String, folder: &Path) -> Result<Self> {
+        let claims = Claims::open(folder)?;
+        Ok(Self { base, registry, building: Mutex::default(), claims, claimed: SyncMutex::default() })
     }
 
     /// Identifies what is in the images.
@@ -79,16 +90,50 @@ impl Images {
     /// The tag of an image that is there; it is built if it is not.
     pub(super) async fn ensure(&self, engine: &Engine, kind: ImageKind) -> Result<String> {
         let tag = format!("metamcp-{}:{}", kind.target(), self.fingerprint().short(12));
+        self.claim(&tag)?;
         if self.exists(engine, &tag).await? {
             return Ok(tag);
         }
         let _guard = self.building.lock().await;
+        // Another program may be at it too.
+        let _building = self.claims.building(&tag, BUILD_LIMIT).await?;
         if !self.exists(engine, &tag).await? {
             tracing::info!(%tag, base = %self.base, "building the image; this happens once");
             let built = timeout(BUILD_LIMIT, self.build(engine, kind, &tag)).await;
             built.map_err(|_| Error::new(ErrorKind::TimedOut, "the image was not built within 20 minutes"))??;
         }
         Ok(tag)
+    }
+
+    /// Removes our images that nobody of this user's programs used for `age`.
+    pub(super) async fn remove_unused(&self, engine: &Engine, age: Duration) -> Result<()> {
+        let options = ListImagesOptions {
+            filters: Some(HashMap::from([("label".to_owned(), vec![super::LABEL_IMAGE.to_owned()])])),
+            ..ListImagesOptions::default()
+        };
+        let found = engine.call("list images", engine.docker().list_images(Some(options))).await?;
+        for tag in found.into_iter().flat_map(|image| image.repo_tags).filter(|tag| tag.starts_with("metamcp-")) {
+            let removing = || async {
+                let removed = engine.docker().remove_image(&tag, None::<RemoveImageOptions>, None);
+                match engine.call("remove an image", removed).await {
+                    // A container is made of it.
+                    Err(error) if error.kind() != ErrorKind::Conflict => Err(error),
+                    _ => Ok(()),
+                }
+            };
+            if self.claims.unless_used(&tag, age, removing).await? {
+                tracing::info!(%tag, "removed an image that nobody used for long");
+            }
+        }
+        Ok(())
+    }
+
+    fn claim(&self, tag: &str) -> Result<()> {
+        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !claimed.contains_key(tag) {
+            claimed.insert(tag.to_owned(), self.claims.claim(tag)?);
+        }
+        Ok(())
     }
 
     async fn exists(&self, engine: &Engine, tag: &str) -> Result<bool> {

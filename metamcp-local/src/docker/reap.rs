@@ -42,6 +42,19 @@ pub(super) fn labels(folder: &Path) -> HashMap<String, String> {
 /// Removes every container without a live owner and returns how many there were. To be called by the new owner of
 /// `folder` before it makes any.
 pub(super) async fn reap(engine: &Engine, folder: &Path) -> Result<usize> {
+    remove_where(engine, |found| is_orphan(found, folder)).await
+}
+
+/// Removes the containers of the owner of `folder` that nobody has a handle on.
+pub(super) async fn remove_lost(engine: &Engine, folder: &Path) -> Result<usize> {
+    let has_handle = |name: &String| engine.roster().has(name.trim_start_matches('/'));
+    let is_lost = |found: &ContainerSummary| {
+        is_of(found, folder) && !found.names.as_ref().is_some_and(|names| names.iter().any(has_handle))
+    };
+    remove_where(engine, is_lost).await
+}
+
+async fn remove_where(engine: &Engine, is_wanted: impl Fn(&ContainerSummary) -> bool) -> Result<usize> {
     let options = ListContainersOptions {
         all: true,
         filters: Some(HashMap::from([("label".to_owned(), vec![LABEL_OWNER.to_owned()])])),
@@ -49,21 +62,28 @@ pub(super) async fn reap(engine: &Engine, folder: &Path) -> Result<usize> {
     };
     let found = engine.call("list containers", engine.docker().list_containers(Some(options))).await?;
     let mut removed = 0;
-    for id in found.iter().filter(|found| is_orphan(found, folder)).filter_map(|found| found.id.as_deref()) {
+    for id in found.iter().filter(|found| is_wanted(found)).filter_map(|found| found.id.as_deref()) {
         container::remove(engine, id).await?;
         removed += 1;
     }
     if removed > 0 {
-        tracing::info!(removed, "removed containers whose program is gone");
+        tracing::info!(removed, "removed containers that nobody uses any more");
     }
     Ok(removed)
 }
 
 fn is_orphan(container: &ContainerSummary, folder: &Path) -> bool {
-    let label = |name| container.labels.as_ref().and_then(|labels| labels.get(name));
-    let (Some(owner), Some(on)) = (label(LABEL_OWNER), label(LABEL_MACHINE)) else { return false };
-    let owner = Path::new(owner);
-    *on == machine() && (owner == folder || !has_live_owner(owner))
+    owner_here(container).is_some_and(|owner| owner == folder || !has_live_owner(owner))
+}
+
+fn is_of(container: &ContainerSummary, folder: &Path) -> bool {
+    owner_here(container).is_some_and(|owner| owner == folder)
+}
+
+/// The folder of a container's owner, if that is one of this machine.
+fn owner_here(container: &ContainerSummary) -> Option<&Path> {
+    let labels = container.labels.as_ref()?;
+    (*labels.get(LABEL_MACHINE)? == machine()).then_some(Path::new(labels.get(LABEL_OWNER)?))
 }
 
 fn has_live_owner(folder: &Path) -> bool {

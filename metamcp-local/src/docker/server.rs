@@ -21,6 +21,7 @@ use super::engine::Engine;
 use super::image::{ImageKind, Images};
 use super::npm::NpmRegistry;
 use super::reap;
+use super::roster::Sweeper;
 use crate::owner::make_private_folder;
 use crate::workerd::{End, Supervised, storage_error};
 
@@ -41,6 +42,7 @@ pub(crate) struct ServerContainers {
     folder: PathBuf,
     user: u32,
     owner_is_root: bool,
+    _sweeper: Sweeper,
     _lock: File,
 }
 
@@ -74,7 +76,8 @@ impl ServerContainers {
         let registry = NpmRegistry::of_this_user().await?;
         let owner_is_root = user == 0;
         let containers = Self {
-            images: Images::new(config.base_image.clone(), registry.url.to_string()),
+            images: Images::new(config.base_image.clone(), registry.url.to_string(), folder)?,
+            _sweeper: Sweeper::start(&engine, folder.to_owned()),
             engine,
             limits: config.limits,
             folder: folder.to_owned(),
@@ -132,6 +135,7 @@ impl ServerContainers {
             user: Some(format!("{0}:{0}", self.user)),
             working_dir: Some("/tmp".to_owned()),
             cmd: Some(command),
+            stop_signal: Some("SIGKILL".to_owned()),
             open_stdin: Some(true),
             stdin_once: Some(true),
             attach_stdin: Some(true),
