@@ -42,8 +42,9 @@ async fn churn(first: usize, more: usize) -> (u64, u64) {
     for number in 0..first {
         live_and_die(&meta, &http, number).await;
     }
-    let before = Traces::settled(&data, None).await;
+    // First: SQLite keeps the descriptor of a second look open.
     let rows_before = rows(&data).await;
+    let before = Traces::settled(&data, None).await;
     let memory_before = resident_kb();
     for number in first..first + more {
         live_and_die(&meta, &http, number).await;
