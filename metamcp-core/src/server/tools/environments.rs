@@ -47,17 +47,8 @@ pub(in crate::server) async fn create(call: Call, params: CreateEnvironment) -> 
     let template = params.template.map(|template| template.parse()).transpose();
     let template = template.map_err(|error: NameError| Error::new(ErrorKind::NotFound, error.to_string()))?;
     let environment = call.meta.environments().create(&key, template).await?;
-    let info = match environment.info().await {
-        Ok(info) => info,
-        Err(error) => {
-            // Nobody would know its id.
-            if let Err(error) = environment.destroy().await {
-                tracing::warn!(%error, "an environment that told nothing about itself could not be removed");
-            }
-            return Err(error);
-        }
-    };
-    let EnvironmentInfo { container_id, node_version, npm_version, wrangler_version, available_templates } = info;
+    let EnvironmentInfo { container_id, node_version, npm_version, wrangler_version, available_templates } =
+        environment.info().await?;
     let environment = Installed { node_version, npm_version, wrangler_version, available_templates };
     Ok(CreatedEnvironment { success: true, container_id, environment })
 }
