@@ -8,6 +8,7 @@
 
 mod access;
 mod audit;
+mod bridge;
 mod call;
 mod guard;
 mod http;
@@ -20,6 +21,7 @@ mod tool;
 mod tools;
 
 pub use access::Access;
+pub use bridge::bridge_stdio;
 pub use http::{Authentication, HttpConfig, HttpServer, serve_http};
-pub use local::{bridge_stdio, serve_socket, serve_stdio};
+pub use local::{serve_socket, serve_stdio};
 pub use mcp::MetaMcpServer;
