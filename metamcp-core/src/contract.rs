@@ -115,6 +115,7 @@ macro_rules! registry_contract {
             putting_the_same_twice_changes_nothing
             of_racing_creators_one_wins
             of_racing_writers_one_wins_and_nothing_is_mixed
+            the_container_of_a_server_is_noted_beside_its_definition
             removing_a_server_removes_what_belongs_to_it
             hostile_text_reads_back_exactly
             numbers_read_back_exactly

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Result;
 use crate::builder::{Command, CommandOutput, Environment};
 use crate::codegen::generate;
 use crate::connection::effective;
 use crate::meta_mcp::Backends;
 use crate::name::{ServerKey, TemplateKind};
+use crate::registry::ServerRecord;
 use crate::validate::validate;
+use crate::{ErrorKind, Result};
 
 /// How long a build by hand may take.
 const BUILD_LIMIT: Duration = Duration::from_secs(600);
@@ -35,7 +36,29 @@ impl Environments {
             Some(template) => template,
             None => validate(&record.definition)?.template(),
         };
-        self.backends.builder.create_environment(&record.name, template).await
+        let environment = self.backends.builder.create_environment(&record.name, template).await?;
+        let noted = async {
+            let id = environment.info().await?.container_id;
+            self.backends.registry.put_container(record.id, Some(id)).await
+        };
+        if let Err(error) = noted.await {
+            // Nobody would know its id.
+            if let Err(error) = environment.destroy().await {
+                tracing::warn!(%error, "an environment that nobody knows of could not be removed");
+            }
+            return Err(error);
+        }
+        Ok(environment)
+    }
+
+    /// Id of the environment that was made for a server last, if it is still there.
+    pub async fn of(&self, server: &ServerRecord) -> Option<String> {
+        let id = server.container_id.clone()?;
+        match self.get(&id).await {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) => None,
+            // A builder that cannot answer now does not make it gone.
+            _ => Some(id),
+        }
     }
 
     /// An environment that exists; [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) otherwise.

@@ -119,6 +119,13 @@ impl ApiKeys {
         self.backends.registry.list_api_keys().await
     }
 
+    /// Whether somebody holds a key that can make and end others: valid, with scope `admin`, for all servers.
+    pub async fn has_admin(&self) -> Result<bool> {
+        let is_admin = |key: &ApiKeyRecord| key.scopes.iter().any(|scope| scope == Scope::Admin.as_str());
+        let keys = self.list().await?;
+        Ok(keys.iter().any(|key| is_valid(key) && is_admin(key) && key.servers.is_empty()))
+    }
+
     /// Ends a key now. Idempotent; [`ErrorKind::NotFound`] for an unknown id.
     pub async fn revoke(&self, id: Uuid) -> Result<ApiKeyRecord> {
         let keys = self.backends.registry.list_api_keys().await?;
@@ -193,6 +200,23 @@ mod tests {
         keys.revoke(record.id).await.unwrap();
         keys.revoke(record.id).await.unwrap();
         assert_eq!(keys.authenticate(&key).await.unwrap_err().kind(), ErrorKind::Unauthenticated);
+    }
+
+    #[tokio::test]
+    async fn only_a_valid_key_for_everything_is_an_admins() {
+        let keys = keys();
+        let admin = NewApiKey { scopes: vec![Scope::Admin], ..new("admin") };
+        keys.create(new("reader")).await.unwrap();
+        keys.create(NewApiKey { servers: vec!["team-*".to_owned()], ..admin.clone() }).await.unwrap();
+        assert!(!keys.has_admin().await.unwrap());
+        let (record, _) = keys.create(admin).await.unwrap();
+        assert!(keys.has_admin().await.unwrap());
+        let past = ApiKeyRecord { expires_at: Some(OffsetDateTime::UNIX_EPOCH), ..record.clone() };
+        keys.backends.registry.put_api_key(&past).await.unwrap();
+        assert!(!keys.has_admin().await.unwrap());
+        keys.backends.registry.put_api_key(&record).await.unwrap();
+        keys.revoke(record.id).await.unwrap();
+        assert!(!keys.has_admin().await.unwrap());
     }
 
     #[tokio::test]

@@ -1,7 +1,9 @@
 //! [`MetaMcp`]: the thin face over the four backends.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use secrecy::SecretString;
 use uuid::Uuid;
 
 use crate::Result;
@@ -11,6 +13,7 @@ use crate::deploy::Deployments;
 use crate::environments::Environments;
 use crate::keys::ApiKeys;
 use crate::kv_cache::KvCache;
+use crate::name::EnvName;
 use crate::publisher::Publisher;
 use crate::registry::{AuditEntry, Registry};
 use crate::secrets::Secrets;
@@ -36,6 +39,7 @@ pub struct MetaMcp {
     backends: Arc<Backends>,
     holder: Arc<str>,
     trusted: Arc<TrustedHosts>,
+    host_secrets: Arc<BTreeMap<EnvName, SecretString>>,
 }
 
 impl MetaMcp {
@@ -44,13 +48,21 @@ impl MetaMcp {
         // Names this instance to others that find a lease taken.
         let holder = format!("process {} ({})", std::process::id(), Uuid::new_v4());
         let backends = Arc::new(traced_backends(backends));
-        Self { backends, holder: holder.into(), trusted: Arc::default() }
+        Self { backends, holder: holder.into(), trusted: Arc::default(), host_secrets: Arc::default() }
     }
 
     /// Lets external servers on these hosts be connected to, though they are private or speak plain HTTP.
     #[must_use]
     pub fn with_trusted_hosts(mut self, hosts: TrustedHosts) -> Self {
         self.trusted = Arc::new(hosts);
+        self
+    }
+
+    /// Values that callers may set as secrets of servers by naming them ([`Secrets::set_from_host`]), without seeing
+    /// them. Whoever may write and deploy bodies can make one that tells such a value: offer what those may have.
+    #[must_use]
+    pub fn with_host_secrets(mut self, values: impl IntoIterator<Item = (EnvName, SecretString)>) -> Self {
+        self.host_secrets = Arc::new(values.into_iter().collect());
         self
     }
 
@@ -66,7 +78,7 @@ impl MetaMcp {
 
     /// Values of the secrets that definitions name.
     pub fn secrets(&self) -> Secrets {
-        Secrets::new(self.backends.clone())
+        Secrets::new(self.backends.clone(), self.host_secrets.clone())
     }
 
     /// Isolated places where commands run.

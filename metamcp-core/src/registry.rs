@@ -53,6 +53,10 @@ pub trait Registry: Debug + Send + Sync + 'static {
     /// [`ErrorKind::LimitExceeded`](crate::ErrorKind::LimitExceeded) for a page out of bounds.
     async fn list_servers(&self, options: &ListOptions) -> Result<Page<ServerSummary>>;
 
+    /// Notes the environment that was made for a server, or that there is none. Its revision and `updated_at` stay.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no such server.
+    async fn put_container(&self, id: ServerId, container_id: Option<String>) -> Result<()>;
+
     /// Removes a server with all that belongs to it, the lease `server:ID` too, except audit entries;
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is none.
     async fn remove_server(&self, id: ServerId) -> Result<()>;

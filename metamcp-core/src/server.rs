@@ -8,6 +8,7 @@
 
 mod access;
 mod audit;
+mod bridge;
 mod call;
 mod guard;
 mod http;
@@ -23,6 +24,7 @@ mod trace_parent;
 mod traced_call;
 
 pub use access::Access;
+pub use bridge::bridge_stdio;
 pub use http::{Authentication, HttpConfig, HttpServer, serve_http};
-pub use local::{bridge_stdio, serve_socket, serve_stdio};
+pub use local::{serve_socket, serve_stdio};
 pub use mcp::MetaMcpServer;

@@ -161,6 +161,15 @@ impl Registry for MemoryRegistry {
         Ok(Page { items, next })
     }
 
+    async fn put_container(&self, id: ServerId, container_id: Option<String>) -> Result<()> {
+        let mut state = lock(&self.state);
+        let name = state.find(&id.into())?.name.clone();
+        if let Some(entry) = state.servers.get_mut(&name) {
+            entry.record.container_id = container_id;
+        }
+        Ok(())
+    }
+
     async fn remove_server(&self, id: ServerId) -> Result<()> {
         lock(&self.state).remove(id)
     }

@@ -74,7 +74,8 @@ pub struct ServerRecord {
     pub definition: ServerDefinition,
     /// What is live, if anything is.
     pub live: Option<LiveState>,
-    /// Id of its build environment, while one exists.
+    /// Id of the environment that was made for it last; it may be gone
+    /// ([`Environments::of`](crate::Environments::of) looks).
     pub container_id: Option<String>,
     /// When it was created.
     #[serde(with = "time::serde::rfc3339")]

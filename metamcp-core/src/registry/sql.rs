@@ -144,6 +144,10 @@ impl<E: SqlExecutor> Registry for SqlRegistry<E> {
         self.read_page(options).await.map_err(|error| error.with_operation("list servers"))
     }
 
+    async fn put_container(&self, id: ServerId, container_id: Option<String>) -> Result<()> {
+        self.write_container(id, container_id).await.map_err(|error| error.with_operation("put container"))
+    }
+
     async fn remove_server(&self, id: ServerId) -> Result<()> {
         self.delete_server(id).await.map_err(|error| error.with_operation("remove server"))
     }

@@ -29,7 +29,8 @@ impl JsonSchema for ServerArg {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "description": "id or name" })
+        // That it is an id or a name is said once, in the server's instructions, not in forty tools.
+        json_schema!({ "type": "string" })
     }
 }
 

@@ -161,7 +161,8 @@ impl Drop for HttpServer {
 /// Every request passes the guard: authentication (401), scope (403), rate (429 with `Retry-After`), size and time of
 /// its body (413, 408), `Host` and `Origin` (403). There is no TLS: put a proxy before a public address.
 ///
-/// [`ErrorKind::ConfigInvalid`] for an address that others can reach, unless callers need an API key and there is one.
+/// [`ErrorKind::ConfigInvalid`] for an address that others can reach, unless callers need an API key and
+/// there is a valid one with scope `admin` ([`ApiKeys::has_admin`](crate::ApiKeys::has_admin)).
 pub async fn serve_http(meta: MetaMcp, config: HttpConfig) -> Result<HttpServer> {
     check(&meta, &config).await?;
     let unusable = |error| {
@@ -187,11 +188,11 @@ async fn check(meta: &MetaMcp, config: &HttpConfig) -> Result<()> {
     }
     let problem = match config.authentication {
         Authentication::None => "it would serve everybody",
-        Authentication::ApiKeys if meta.api_keys().list().await?.is_empty() => "there is no API key yet",
-        Authentication::ApiKeys => return Ok(()),
+        Authentication::ApiKeys if meta.api_keys().has_admin().await? => return Ok(()),
+        Authentication::ApiKeys => "there is no valid API key with scope admin for all servers",
     };
     let message = format!("{} can be reached by others, and {problem}", config.listen);
-    Err(Error::new(ErrorKind::ConfigInvalid, message).with_help("make an API key first, or listen at 127.0.0.1"))
+    Err(Error::new(ErrorKind::ConfigInvalid, message).with_help("make such a key first, or listen at 127.0.0.1"))
 }
 
 /// What stands at `/mcp`: rmcp's service and the guard before it.

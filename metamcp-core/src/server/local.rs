@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use rmcp::ServiceExt;
 use rmcp::transport::stdio;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -26,38 +25,6 @@ pub async fn serve_stdio(meta: MetaMcp) -> Result<()> {
     })?;
     service.waiting().await.map_err(|error| ended_badly("the session", error))?;
     Ok(())
-}
-
-/// Passes this process's standard input and output on to another process that serves the socket ([`serve_socket`]):
-/// what a second stdio process on one data directory does. Ends when either side does.
-pub async fn bridge_stdio(socket: UnixStream) -> Result<()> {
-    let (mut answers, mut requests) = socket.into_split();
-    let (mut input, mut output) = (tokio::io::stdin(), tokio::io::stdout());
-    let ask = async {
-        tokio::io::copy(&mut input, &mut requests).await?;
-        // The other side answers what it was asked, then ends.
-        requests.shutdown().await
-    };
-    let answer = async {
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            let read = answers.read(&mut buffer).await?;
-            if read == 0 {
-                return Ok(());
-            }
-            output.write_all(&buffer[..read]).await?;
-            output.flush().await?;
-        }
-    };
-    tokio::pin!(ask, answer);
-    let ended = tokio::select! {
-        ended = &mut answer => ended,
-        asked = &mut ask => match asked {
-            Ok(()) => answer.await,
-            Err(error) => Err(error),
-        },
-    };
-    ended.map_err(|error: std::io::Error| ended_badly("the bridge", error))
 }
 
 /// Serves everybody who can connect to a Unix socket, as trusted as stdio: the socket has to stand in a folder that

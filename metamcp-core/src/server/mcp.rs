@@ -32,7 +32,7 @@ const GOES_ON: &str = "a change that was begun goes on: get_mcp_server_details, 
 
 const INSTRUCTIONS: &str = "Makes MCP servers at run time. To add a capability you lack: search_mcp_tools; if there \
     is none, init_mcp_server, add_mcp_tool (a JavaScript body), test_mcp_tool until it answers right, \
-    deploy_mcp_server, then call_mcp_tool. Changes are live after deploy_mcp_server; rollback undoes a deployment.";
+    deploy_mcp_server, then call_mcp_tool. Changes are live after deploy_mcp_server; rollback undoes a deployment. serverId is a server's id or its name.";
 
 /// Meta-MCP as an MCP server, for one caller or, behind the guard, for the caller of each request.
 #[derive(Debug, Clone)]

@@ -23,10 +23,23 @@ pub(super) fn of_arguments<T: JsonSchema>() -> Value {
 
 /// The schema of a tool's result.
 pub(super) fn of_result<T: JsonSchema>() -> Arc<JsonObject> {
-    let schema = plain(SchemaSettings::draft2020_12().for_serialize(), SchemaGenerator::into_root_schema_for::<T>);
+    let mut schema = plain(SchemaSettings::draft2020_12().for_serialize(), SchemaGenerator::into_root_schema_for::<T>);
+    without_minimum(&mut schema);
     match schema {
         Value::Object(object) => Arc::new(object),
         _ => Arc::default(),
+    }
+}
+
+/// That a count in an answer is not negative goes without saying.
+fn without_minimum(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            object.retain(|key, value| key != "minimum" || *value != 0);
+            object.values_mut().for_each(without_minimum);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_minimum),
+        _ => {}
     }
 }
 

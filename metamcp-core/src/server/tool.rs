@@ -93,7 +93,9 @@ where
     F: Future<Output = Result<CallToolResponse>> + Send + 'static,
 {
     let arguments = schema::of_arguments::<P>();
-    let input = arguments.as_object().cloned().unwrap_or_default();
+    let mut input = arguments.as_object().cloned().unwrap_or_default();
+    // Arguments that are not known are refused by name; saying so in each tool would be paid for by every agent.
+    input.remove("additionalProperties");
     let mut tool = Tool::new(Cow::Borrowed(name), Cow::Borrowed(description), Arc::new(input));
     tool.annotations = Some(effect.annotations());
     let validator = jsonschema::draft202012::new(&arguments).expect("schemas made from types are schemas");

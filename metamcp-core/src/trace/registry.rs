@@ -39,6 +39,10 @@ impl Registry for Traced {
         traced(verb!(DEBUG, "list_servers"), self.0.list_servers(options)).await
     }
 
+    async fn put_container(&self, id: ServerId, container_id: Option<String>) -> Result<()> {
+        traced(verb!(DEBUG, "put_container", %id), self.0.put_container(id, container_id)).await
+    }
+
     async fn remove_server(&self, id: ServerId) -> Result<()> {
         traced(verb!(DEBUG, "remove_server", %id), self.0.remove_server(id)).await
     }

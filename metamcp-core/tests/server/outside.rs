@@ -1,6 +1,7 @@
 //! External servers and containers, by their tools.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use metamcp_core::{
@@ -90,13 +91,22 @@ async fn environments_are_driven_by_their_tools() {
         };
         Ok(output)
     });
-    environment.expect_destroy().times(1).returning(|| Ok(()));
+    let gone = Arc::new(AtomicBool::new(false));
+    let destroyed = gone.clone();
+    environment.expect_destroy().times(1).returning(move || {
+        destroyed.store(true, Ordering::SeqCst);
+        Ok(())
+    });
     let environment: Arc<dyn Environment> = Arc::new(environment);
     let mut builder = MockBuilder::new();
     let made = environment.clone();
     builder.expect_create_environment().times(1).returning(move |_, _| Ok(made.clone()));
+    let removed = gone.clone();
     builder.expect_environment().returning(move |id| {
         assert_eq!(id, "c1");
+        if removed.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::NotFound, "environment \"c1\" does not exist"));
+        }
         Ok(environment.clone())
     });
     let meta = memory::meta_with(Arc::new(builder)).await;
@@ -104,6 +114,8 @@ async fn environments_are_driven_by_their_tools() {
     client.data("init_mcp_server", json!({ "name": "built", "description": "A server." })).await;
     let made = client.data("create_sdk_environment", json!({ "serverId": "built" })).await;
     assert_eq!((&made["containerId"], &made["environment"]["node_version"]), (&json!("c1"), &json!("22.0.0")));
+    let details = async || client.data("get_mcp_server_details", json!({ "serverId": "built" })).await;
+    assert_eq!(details().await["containerID"], "c1");
     let ran = client.data("execute_in_container", json!({ "containerId": "c1", "command": "false" })).await;
     assert_eq!(ran, json!({ "success": false, "output": "false!", "exitCode": 3, "executionTime": 7 }));
     let built = client.data("build_mcp_server", json!({ "containerId": "c1", "serverId": "built" })).await;
@@ -113,6 +125,7 @@ async fn environments_are_driven_by_their_tools() {
     let files = client.data("list_files", json!({ "containerId": "c1", "path": "" })).await;
     assert_eq!(files["files"], json!(["src/"]));
     client.data("destroy_environment", json!({ "containerId": "c1" })).await;
+    assert_eq!(details().await["containerID"], Value::Null);
 
     let without = Client::connect(&memory::meta().await, everything()).await;
     without.data("init_mcp_server", json!({ "name": "built", "description": "A server." })).await;

@@ -120,6 +120,9 @@ impl Registry for Killing<dyn Registry> {
     async fn put_server(&self, definition: &ValidDefinition, expect: Expect) -> Result<ServerRecord> {
         changing!(self, put_server(definition, expect))
     }
+    async fn put_container(&self, id: ServerId, container_id: Option<String>) -> Result<()> {
+        changing!(self, put_container(id, container_id))
+    }
     async fn remove_server(&self, id: ServerId) -> Result<()> {
         changing!(self, remove_server(id))
     }

@@ -121,6 +121,23 @@ pub async fn of_racing_writers_one_wins_and_nothing_is_mixed(registry: &dyn Regi
     registry.remove_server(server.id).await.unwrap();
 }
 
+/// It outlives writes of the definition, which it is no part of.
+pub async fn the_container_of_a_server_is_noted_beside_its_definition(registry: &dyn Registry) {
+    let server = some_server(registry).await;
+    assert_eq!(server.container_id, None);
+    registry.put_container(server.id, Some("c1".to_owned())).await.unwrap();
+    let noted = registry.get_server(&server.id.into()).await.unwrap();
+    assert_eq!((noted.container_id.as_deref(), noted.revision), (Some("c1"), server.revision));
+    let changed = with_tools(&server.name, &["another"]);
+    let changed = registry.put_server(&changed, Expect::Revision(server.revision)).await.unwrap();
+    assert_eq!(changed.container_id.as_deref(), Some("c1"));
+    registry.put_container(server.id, None).await.unwrap();
+    assert_eq!(registry.get_server(&server.id.into()).await.unwrap().container_id, None);
+    registry.remove_server(server.id).await.unwrap();
+    let gone = registry.put_container(server.id, Some("c1".to_owned())).await.unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::NotFound);
+}
+
 /// Versions, deployments and connections go with it, audit entries stay, and the name is free again.
 pub async fn removing_a_server_removes_what_belongs_to_it(registry: &dyn Registry) {
     let server = some_server(registry).await;

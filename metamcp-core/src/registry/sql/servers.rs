@@ -185,6 +185,14 @@ impl<E: SqlExecutor> SqlRegistry<E> {
         Ok(rows.first().is_some_and(|row| matches!(row.first(), Some(SqlValue::Integer(..1000)))))
     }
 
+    pub(super) async fn write_container(&self, id: ServerId, container_id: Option<String>) -> Result<()> {
+        // Parameters are text; no container has an empty id.
+        let text = "UPDATE mcp_servers SET container_id = NULLIF(?, '') WHERE id = ? RETURNING id";
+        let update = Statement::new(text, [container_id.unwrap_or_default(), id.to_string()]);
+        let [rows] = self.run([update]).await?;
+        if rows.is_empty() { Err(server_not_found(&id.into())) } else { Ok(()) }
+    }
+
     pub(super) async fn delete_server(&self, id: ServerId) -> Result<()> {
         let delete = Statement::new("DELETE FROM mcp_servers WHERE id = ? RETURNING id", [id.to_string()]);
         // Nobody works on it any more, and its id never comes again.

@@ -63,17 +63,8 @@ pub(in crate::server) async fn create(call: Call, params: CreateEnvironment) -> 
             }
         }
     };
-    let info = match environment.info().await {
-        Ok(info) => info,
-        Err(error) => {
-            // Nobody would know its id.
-            if let Err(error) = environment.destroy().await {
-                tracing::warn!(%error, "an environment that told nothing about itself could not be removed");
-            }
-            return Err(error);
-        }
-    };
-    let EnvironmentInfo { container_id, node_version, npm_version, wrangler_version, available_templates } = info;
+    let EnvironmentInfo { container_id, node_version, npm_version, wrangler_version, available_templates } =
+        environment.info().await?;
     let environment = Installed { node_version, npm_version, wrangler_version, available_templates };
     Ok(CreatedEnvironment { success: true, container_id, environment })
 }

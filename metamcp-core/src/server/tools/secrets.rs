@@ -14,8 +14,10 @@ use crate::{Error, ErrorKind, Result};
 pub(in crate::server) struct SetSecret {
     server_id: ServerArg,
     name: String,
-    #[schemars(with = "String")]
-    value: SecretString,
+    #[schemars(with = "Option<String>")]
+    value: Option<SecretString>,
+    /// Instead of value: an environment variable that the host offers
+    from_env: Option<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -39,7 +41,20 @@ struct SecretState {
 
 pub(in crate::server) async fn set(call: Call, params: SetSecret) -> Result<Done> {
     let key = call.server(&params.server_id).await?;
-    call.meta.secrets().set(&key, &env_name(&params.name)?, params.value).await?;
+    let (name, secrets) = (env_name(&params.name)?, call.meta.secrets());
+    match (params.value, params.from_env) {
+        (Some(value), None) => secrets.set(&key, &name, value).await?,
+        (None, Some(variable)) => {
+            // What the host offers is not about one server.
+            call.unlimited()?;
+            secrets.set_from_host(&key, &name, &env_name(&variable)?).await?;
+        }
+        _ => {
+            let help =
+                format!("a value is seen by whoever calls; fromEnv names one of the host: {}", secrets.offered());
+            return Err(Error::new(ErrorKind::InvalidDefinition, "either value or fromEnv is needed").with_help(help));
+        }
+    }
     Ok(Done::YES)
 }
 

@@ -153,6 +153,7 @@ pub(in crate::server) struct ServerDetails {
 pub(in crate::server) async fn details(call: Call, params: Details) -> Result<ServerDetails> {
     let key = call.server(&params.server_id).await?;
     let record = call.meta.servers().get(&key).await?;
+    let container_id = call.meta.environments().of(&record).await;
     let definition = params.full.then(|| as_object(&record.definition));
     let live = record.live.as_ref();
     let url = live.filter(|live| live.status == RecordStatus::Deployed).map(|live| live.url.to_string());
@@ -171,7 +172,7 @@ pub(in crate::server) async fn details(call: Call, params: Details) -> Result<Se
         revision: record.revision.0,
         live_revision: live.map(|live| live.revision.0),
         live_version: live.map(|live| live.version.to_string()),
-        container_id: record.container_id,
+        container_id,
         tools: tools.into_iter().map(|tool| tool.name).collect(),
         resources: resources.into_iter().map(|resource| resource.name).collect(),
         prompts: prompts.into_iter().map(|prompt| prompt.name).collect(),
