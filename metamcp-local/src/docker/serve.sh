@@ -11,6 +11,10 @@ unset line
 {
   "$@" </dev/null 3>&1 >&2 &
   wait "$!"
-  echo "exit $?"
+  status=$?
+  # The kernel counts before it kills; the engine tells later, if at all. The two versions of control groups.
+  events="/sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control"
+  [ "$status" = 137 ] && grep -qs '^oom_kill [1-9]' $events && status=out-of-memory
+  echo "exit $status"
 } </dev/null &
 read -r _

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bollard::container::{AttachContainerResults, LogOutput};
-use bollard::query_parameters::{AttachContainerOptions, InspectContainerOptions};
+use bollard::query_parameters::AttachContainerOptions;
 use futures::StreamExt;
 use metamcp_core::{Error, ErrorKind, Result};
 use secrecy::{ExposeSecret, SecretString};
@@ -79,8 +79,8 @@ async fn follow(
         };
         let written = match frame {
             Some(Ok(LogOutput::StdErr { message })) => output.write_all(&message).await,
-            Some(Ok(LogOutput::StdOut { message })) => match exit_code(&mut line, &message) {
-                Some(code) => break End::Code(code),
+            Some(Ok(LogOutput::StdOut { message })) => match end_told(&mut line, &message) {
+                Some(end) => break end,
                 None => control.write_all(&message).await,
             },
             Some(Ok(_)) => Ok(()),
@@ -98,15 +98,18 @@ async fn follow(
     end
 }
 
-/// The exit code, once standard output holds the line that tells it.
-fn exit_code(line: &mut Vec<u8>, message: &[u8]) -> Option<i32> {
+/// The program's end, once standard output holds the line that tells it.
+fn end_told(line: &mut Vec<u8>, message: &[u8]) -> Option<End> {
     for part in message.split_inclusive(|byte| *byte == b'\n') {
         line.extend_from_slice(&part[..part.len().min(MAX_LINE_BYTES.saturating_sub(line.len()))]);
         if part.ends_with(b"\n") {
-            let code = std::str::from_utf8(line).ok().and_then(|text| text.trim().strip_prefix("exit ")?.parse().ok());
+            let told = std::str::from_utf8(line).ok().and_then(|text| match text.trim().strip_prefix("exit ")? {
+                "out-of-memory" => Some(End::OutOfMemory),
+                code => code.parse().ok().map(End::Code),
+            });
             line.clear();
-            if code.is_some() {
-                return code;
+            if told.is_some() {
+                return told;
             }
         }
     }
@@ -115,10 +118,6 @@ fn exit_code(line: &mut Vec<u8>, message: &[u8]) -> Option<i32> {
 
 /// Removes the container, however it ended.
 async fn finish(container: Container, end: End) -> End {
-    let end = match end {
-        End::Code(137) if was_out_of_memory(&container).await => End::OutOfMemory,
-        end => end,
-    };
     match container.remove().await {
         Ok(()) => end,
         Err(error) => {
@@ -126,12 +125,6 @@ async fn finish(container: Container, end: End) -> End {
             lost()
         }
     }
-}
-
-async fn was_out_of_memory(container: &Container) -> bool {
-    let inspect = container.engine().docker().inspect_container(container.name(), None::<InspectContainerOptions>);
-    let state = container.engine().call("look at a container", inspect).await.ok().and_then(|found| found.state);
-    state.and_then(|state| state.oom_killed).unwrap_or(false)
 }
 
 fn lost() -> End {
