@@ -125,9 +125,10 @@ async fn check(client: &Client, writer: usize, told: &mut Told) -> usize {
     let details = client.data("get_mcp_server_details", json!({ "serverId": name(writer) })).await;
     let listed: BTreeSet<String> = serde_json::from_value(details["tools"].clone()).unwrap();
     let open = told.open.take();
-    match &open {
-        Some(Asked::Add(tool, number)) if listed.contains(tool) => _ = told.tools.insert(tool.clone(), *number),
-        _ => {}
+    if let Some(Asked::Add(tool, number)) = &open
+        && listed.contains(tool)
+    {
+        told.tools.insert(tool.clone(), *number);
     }
     assert_eq!(listed, told.tools.keys().cloned().collect(), "{writer}: {open:?}");
     let may_be_live = matches!(open, Some(Asked::Deploy)).then_some(&told.tools);

@@ -128,8 +128,8 @@ impl Loops {
     }
 
     fn report(&self, took: Duration) {
-        let per_second = self.complete.len() as f64 / took.as_secs_f64();
         let (complete, failed) = (self.complete.len(), self.failed.len());
+        let per_second = f64::from(u32::try_from(complete).unwrap()) / took.as_secs_f64();
         eprintln!("{CLIENTS} clients: {complete} loops in {took:.1?}, {per_second:.1} in a second; {failed} failed");
         for problem in self.failed.iter().take(20) {
             eprintln!("  {problem}");

@@ -3,6 +3,7 @@
 
 mod reference;
 
+use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -46,7 +47,11 @@ async fn receive(State(spans): State<Spans>, body: Bytes) {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::new();
+    for byte in bytes {
+        write!(text, "{byte:02x}").unwrap();
+    }
+    text
 }
 
 fn named<'a>(spans: &'a [Span], name: &str) -> &'a Span {
