@@ -1,6 +1,8 @@
 //! Tools from OpenAPI documents.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::fmt::Write;
+
 use metamcp_core::{ApiImport, Error, ErrorKind, ImportOptions, ServerDefinition, validate};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -119,7 +121,7 @@ fn documents_that_are_none_are_refused() {
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
     for n in 1..12 {
         let last = n - 1;
-        bomb += &format!("a{n}: &a{n} [{}]\n", vec![format!("*a{last}"); 9].join(", "));
+        writeln!(bomb, "a{n}: &a{n} [{}]", vec![format!("*a{last}"); 9].join(", ")).unwrap();
     }
     assert_eq!(error(&bomb).kind(), ErrorKind::InvalidDefinition);
     assert_eq!(error(&" ".repeat(5 << 20)).kind(), ErrorKind::LimitExceeded);

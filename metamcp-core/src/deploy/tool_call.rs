@@ -85,12 +85,15 @@ pub(super) async fn test(
     // Nothing of a test is recorded: the saga only carries what building and discarding need.
     let (server, events) = (record.reference(), EventSink::default());
     let mut saga = Saga::new(backends, lease, server, DeploymentKind::Deploy, record.revision, events);
-    let tested = attempt(&mut saga, &record, tool, arguments).await;
+    let answer = attempt(&mut saga, &record, tool, arguments).await;
+    let mut logs = Vec::new();
     if let Some(version) = &saga.record.version {
         saga.discard(version).await;
+        // Nothing of it runs any more, so whatever it wrote is there.
+        logs = logs_of(&saga, version).await;
     }
     saga.abandon().await;
-    tested
+    Ok(ToolTest { answer: answer?, logs })
 }
 
 async fn attempt(
@@ -98,7 +101,7 @@ async fn attempt(
     record: &ServerRecord,
     tool: &str,
     arguments: Map<String, Value>,
-) -> Result<ToolTest> {
+) -> Result<ToolAnswer> {
     let definition = effective(&saga.backends, record).await?;
     let limit = limit_of(&definition, tool)?;
     discard_leftovers(saga).await?;
@@ -110,9 +113,7 @@ async fn attempt(
             format!("this target has no previews, so server {} cannot be tested before it is live", record.name);
         return Err(Error::new(ErrorKind::Unsupported, message).with_help("deploy it, then call the tool"));
     };
-    let answer = call_at(preview, tool, arguments, limit).await?;
-    let logs = logs_of(saga, &staged.version).await;
-    Ok(ToolTest { answer, logs })
+    call_at(preview, tool, arguments, limit).await
 }
 
 /// Discards what a crash in an earlier test left: versions that nobody recorded and nobody is served by. The
