@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::mpsc;
 use tracing::field::Empty;
 
 use super::{traced, verb};
 use crate::Result;
 use crate::artifact::Artifact;
-use crate::builder::{Builder, Command, CommandOutput, Environment, EnvironmentInfo};
+use crate::builder::{Builder, Command, CommandOutput, Environment, EnvironmentInfo, OutputChunk};
 use crate::name::{ServerName, TemplateKind};
 use crate::settings::WorkerSettings;
 use crate::source_tree::SourceTree;
@@ -62,6 +63,13 @@ impl Environment for TracedEnvironment {
         let output = traced(span.clone(), self.0.exec(command)).await?;
         span.record("exit_code", output.exit_code);
         Ok(output)
+    }
+
+    async fn exec_streaming(&self, command: &Command, output: mpsc::Sender<OutputChunk>) -> Result<CommandOutput> {
+        let span = verb!(INFO, "exec", exit_code = Empty);
+        let finished = traced(span.clone(), self.0.exec_streaming(command, output)).await?;
+        span.record("exit_code", finished.exit_code);
+        Ok(finished)
     }
 
     async fn write_file(&self, path: &str, content: Bytes) -> Result<()> {
