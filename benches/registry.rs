@@ -67,10 +67,14 @@ fn reads(criterion: &mut Criterion, runtime: &Runtime, size: usize, registry: &S
     let newest = runtime.block_on(registry.get_server(&"original".parse().expect("a name"))).expect("a server");
     let old = |seconds: usize| {
         let age = std::time::Duration::from_secs(seconds as u64);
-        ListOptions { not_updated_since: Some(newest.updated_at - age), ..ListOptions::default() }
+        let mut old = ListOptions::default();
+        old.not_updated_since = Some(newest.updated_at - age);
+        old
     };
-    let page = ListOptions { after: Some(middle.parse().expect("a name")), ..ListOptions::default() };
-    let drafts = ListOptions { status: Some(metamcp_core::registry::RecordStatus::Draft), ..page.clone() };
+    let mut page = ListOptions::default();
+    page.after = Some(middle.parse().expect("a name"));
+    let mut drafts = page.clone();
+    drafts.status = Some(metamcp_core::registry::RecordStatus::Draft);
     let lists =
         [("list", page), ("list_status", drafts), ("list_few_old", old(size - 200)), ("list_many_old", old(10))];
     for (label, key) in [("get_by_name", &name), ("get_by_id", &id)] {

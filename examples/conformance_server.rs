@@ -7,30 +7,38 @@
 
 use std::error::Error;
 
+use clap::Parser;
 use metamcp_core::{ServerDefinition, ServerKey};
 use metamcp_local::LocalConfig;
 
-fn definition() -> serde_json::Result<ServerDefinition> {
+/// A server for the official MCP conformance suite
+#[derive(Debug, Parser)]
+struct Options {
+    /// Offer the tasks extension too
+    #[arg(long)]
+    tasks: bool,
+}
+
+fn definition(options: &Options) -> serde_json::Result<ServerDefinition> {
     let plain: ServerDefinition = serde_json::from_str(include_str!("conformance-server.json"))?;
-    if !std::env::args().any(|argument| argument == "--tasks") {
+    if !options.tasks {
         return Ok(plain);
     }
-    let tasks: ServerDefinition = serde_json::from_str(include_str!("conformance-tasks.json"))?;
-    Ok(ServerDefinition {
-        tools: [plain.tools, tasks.tools].concat(),
-        resources: plain.resources,
-        prompts: plain.prompts,
-        sessions: plain.sessions,
-        cache: plain.cache,
-        ..tasks
-    })
+    let mut tasks: ServerDefinition = serde_json::from_str(include_str!("conformance-tasks.json"))?;
+    tasks.tools = [plain.tools, tasks.tools].concat();
+    tasks.resources = plain.resources;
+    tasks.prompts = plain.prompts;
+    tasks.sessions = plain.sessions;
+    tasks.cache = plain.cache;
+    Ok(tasks)
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    let options = Options::parse();
     let folder = tempfile::tempdir()?;
     let meta = metamcp_local::open(LocalConfig::new(folder.path())).await?;
-    let definition = definition()?;
+    let definition = definition(&options)?;
     meta.servers().create(&definition).await?;
     let deployment = meta.deployments().deploy(&definition.name.parse::<ServerKey>()?).await?;
     println!("listening on {}", deployment.url);

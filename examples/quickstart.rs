@@ -6,11 +6,20 @@
 use std::error::Error;
 use std::time::Instant;
 
+use clap::Parser;
 use metamcp_core::{MetaMcp, ServerDefinition, ServerKey, edit};
 use metamcp_examples::{Client, connect_2025, connect_2026};
 use metamcp_local::LocalConfig;
 use rmcp::model::{CallToolRequestParams, GetPromptRequestParams, ReadResourceRequestParams};
 use serde_json::{Value, json};
+
+/// An MCP server from data to a live endpoint, on this machine
+#[derive(Debug, Parser)]
+struct Options {
+    /// Leave the server running until Ctrl-C
+    #[arg(long)]
+    keep: bool,
+}
 
 /// The server of `text-lab.json`, under a name of its own.
 fn definition(name: &str) -> Result<ServerDefinition, Box<dyn Error>> {
@@ -21,6 +30,7 @@ fn definition(name: &str) -> Result<ServerDefinition, Box<dyn Error>> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    let Options { keep } = Options::parse();
     let folder = tempfile::tempdir()?;
     println!("opening a local Meta-MCP (the first time, npm installs workerd and esbuild)");
     let meta = metamcp_local::open(LocalConfig::new(folder.path())).await?;
@@ -76,7 +86,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let warm = definition_to_first_answer(&meta).await?;
-    let keep = std::env::args().any(|argument| argument == "--keep");
     println!(
         "\n{}",
         if keep { "it stays until Ctrl-C" } else { "it is removed as this program ends (-- --keep leaves it)" }

@@ -63,9 +63,9 @@ impl Agent {
             }))?;
             let put = |definition: &ServerDefinition| {
                 if definition.tools.is_empty() {
-                    edit::add_tool(definition, tool)
+                    edit::add_tool(definition, tool.clone())
                 } else {
-                    edit::update_tool(definition, tool)
+                    edit::update_tool(definition, tool.clone())
                 }
             };
             self.meta.servers().edit(&key, put).await?;

@@ -5,6 +5,7 @@
 
 /// A file by its path relative to the tree it belongs to.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct File {
     /// Relative path.
     pub path: &'static str,
@@ -14,6 +15,7 @@ pub struct File {
 
 /// A template: files that are the same for all of its servers, what it brings beside them, and its rendered README.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Template {
     /// Name, which is also the folder's.
     pub name: &'static str,
@@ -43,7 +45,7 @@ macro_rules! template {
 }
 
 /// What speaks MCP in every generated server, relative to `src/runtime/`.
-pub const RUNTIME: &[File] = files!("runtime/src/": "answer.ts", "arguments.ts", "backoff.ts", "binary.ts", "body.ts", "call.ts", "catalog.ts", "concurrency.ts", "context.ts", "definition.ts", "environment.ts", "extension.ts", "failure.ts", "fan-out.ts", "guard.ts", "handler.ts", "input.ts", "json.ts", "legacy.ts", "lockdown.ts", "object-call.ts", "plain-call.ts", "pool.ts", "prompt.ts", "resource.ts", "result.ts", "schema.ts", "schema-assertion.ts", "schema-compile.ts", "schema-document.ts", "schema-format.ts", "schema-hostname.ts", "schema-pattern.ts", "schema-pattern-run.ts", "schema-run.ts", "schema-value.ts", "server.ts", "session.ts", "session-binding.ts", "session-directory.ts", "session-events.ts", "session-route.ts", "subscription.ts", "tool.ts", "uri-template.ts");
+pub const RUNTIME: &[File] = files!("runtime/src/": "answer.ts", "arguments.ts", "backoff.ts", "binary.ts", "body.ts", "call.ts", "catalog.ts", "concurrency.ts", "context.ts", "definition.ts", "environment.ts", "extension.ts", "failure.ts", "fan-out.ts", "guard.ts", "handler.ts", "input.ts", "json.ts", "legacy.ts", "lockdown.ts", "log.ts", "object-call.ts", "plain-call.ts", "pool.ts", "prompt.ts", "resource.ts", "result.ts", "schema.ts", "schema-assertion.ts", "schema-compile.ts", "schema-document.ts", "schema-format.ts", "schema-hostname.ts", "schema-pattern.ts", "schema-pattern-run.ts", "schema-run.ts", "schema-value.ts", "server.ts", "session.ts", "session-binding.ts", "session-directory.ts", "session-events.ts", "session-route.ts", "subscription.ts", "tool.ts", "uncaught.ts", "uri-template.ts");
 
 /// Handlebars source of every project's `src/bodies.js`.
 pub const BODIES: &str = include_str!("runtime/bodies.js.hbs");

@@ -1,9 +1,11 @@
-//! The reference server is killed while clients write; what it acknowledged is there when it starts again.
+//! The reference server is killed: while clients write, and what it acknowledged is there when it starts again; and under
+//! a bridge, which takes its place.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod reference;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use reference::{Client, Http, LIMIT, text};
+use reference::{Client, Host, Http, LIMIT, text};
 
 const WRITERS: usize = 8;
 const KILLS: usize = 4;
@@ -148,4 +150,165 @@ async fn live_tools(details: &Value) -> BTreeSet<String> {
     let Some(url) = details["url"].as_str() else { return BTreeSet::new() };
     let direct = metamcp_examples::connect_2026(url).await.unwrap();
     direct.list_all_tools().await.unwrap().into_iter().map(|tool| tool.name.into_owned()).collect()
+}
+
+/// A server on a data directory that is killed and started again.
+struct Killed {
+    folder: tempfile::TempDir,
+    server: Http,
+    key: String,
+}
+
+impl Killed {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Self::serve(folder.path()).await;
+        let key = server.admin_key.clone().unwrap();
+        Self { folder, server, key }
+    }
+
+    async fn serve(folder: &Path) -> Http {
+        Http::start_with(folder, &["--trust-host", "127.0.0.1"]).await
+    }
+
+    /// Makes a change, and kills the server once that is answered.
+    async fn change(&mut self, tool: &str, arguments: Value) -> Value {
+        let answer = self.server.connect(&self.key).await.data(tool, arguments).await;
+        self.server.process.kill().await.unwrap();
+        self.server = Self::serve(self.folder.path()).await;
+        answer
+    }
+
+    async fn data(&self, tool: &str, arguments: Value) -> Value {
+        self.server.connect(&self.key).await.data(tool, arguments).await
+    }
+
+    /// What the tool of the server that is kept answers.
+    async fn says(&self) -> String {
+        let call = json!({ "serverId": "kept", "toolName": "say" });
+        text(&self.server.connect(&self.key).await.call("call_mcp_tool", call).await)
+    }
+
+    async fn status(&self, key: &str) -> u16 {
+        let list = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" });
+        let request = reqwest::Client::new().post(&self.server.url).bearer_auth(key).json(&list);
+        let request = request.header("accept", "application/json, text/event-stream");
+        request.send().await.unwrap().status().as_u16()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_kind_of_change_is_there_after_a_kill_that_follows_its_answer() {
+    let mut killed = Killed::start().await;
+    let definition = |name: &str| {
+        json!({
+            "name": name, "description": "Is kept.", "secrets": ["TOKEN"],
+            "tools": [{ "name": "say", "description": "Says.", "implementation": "return `first ${env.TOKEN}`;" }]
+        })
+    };
+    killed.change("import_server", json!({ "definition": definition("kept") })).await;
+    killed.change("set_secret", json!({ "serverId": "kept", "name": "TOKEN", "value": "one" })).await;
+    let first = killed.change("deploy_mcp_server", json!({ "serverId": "kept" })).await;
+    assert_eq!(killed.says().await, "first one");
+    killed.change("set_secret", json!({ "serverId": "kept", "name": "TOKEN", "value": "two" })).await;
+    assert_eq!(killed.says().await, "first two");
+    let update = json!({ "serverId": "kept", "toolName": "say", "implementation": "return `second ${env.TOKEN}`;" });
+    killed.change("update_mcp_tool", update).await;
+    killed.change("deploy_mcp_server", json!({ "serverId": "kept" })).await;
+    assert_eq!(killed.says().await, "second two");
+    killed.change("rollback", json!({ "serverId": "kept", "versionId": first["versionId"] })).await;
+    assert_eq!(killed.says().await, "first two");
+
+    let made = killed.change("create_api_key", json!({ "name": "agent", "scopes": ["read"] })).await;
+    let key = made["key"].as_str().unwrap();
+    assert_eq!(killed.status(key).await, 200);
+    killed.change("revoke_api_key", json!({ "id": made["id"] })).await;
+    assert_eq!(killed.status(key).await, 401);
+
+    killed.change("import_server", json!({ "definition": definition("gone") })).await;
+    let connect = json!({ "serverId": "gone", "serverUrl": first["url"], "serverName": "them" });
+    let connected = killed.change("connect_external_mcp", connect).await;
+    assert_eq!(connected["tools"], json!(["say"]));
+    let listed = killed.data("list_external_mcp", json!({ "serverId": "gone" })).await;
+    assert_eq!(listed["connections"], json!([connected]));
+    killed.change("delete_mcp_server", json!({ "serverId": "gone" })).await;
+    let listed = killed.data("list_mcp_servers", json!({})).await;
+    let names: Vec<_> = listed["servers"].as_array().unwrap().iter().map(|server| &server["name"]).collect();
+    assert_eq!(names, ["kept"]);
+    killed.server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_takes_the_place_of_an_owner_that_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut owner = Http::start(folder.path()).await;
+    let bridge = Host::start(folder.path()).await;
+    bridge.client.data("init_mcp_server", json!({ "name": "stays", "description": "Stays." })).await;
+    let tool = json!({
+        "serverId": "stays", "toolName": "say", "description": "Says.", "implementation": "return 'still here';"
+    });
+    bridge.client.data("add_mcp_tool", tool).await;
+    let deployed = bridge.client.data("deploy_mcp_server", json!({ "serverId": "stays" })).await;
+    owner.process.kill().await.unwrap();
+
+    // The same session, without a new handshake of the client's.
+    let listed = timeout(LIMIT, until_answered(&bridge.client, "list_mcp_servers")).await.unwrap();
+    assert_eq!(listed["servers"][0]["name"], "stays");
+    let direct = metamcp_examples::connect_2026(deployed["url"].as_str().unwrap()).await.unwrap();
+    assert_eq!(text(&direct.call_tool(CallToolRequestParams::new("say")).await.unwrap()), "still here");
+    let call = bridge.client.call("call_mcp_tool", json!({ "serverId": "stays", "toolName": "say" })).await;
+    assert_eq!(text(&call), "still here");
+    // It owns the directory now, so that another process is a bridge to it.
+    let third = Host::start(folder.path()).await;
+    assert_eq!(third.client.data("list_mcp_servers", json!({})).await["servers"][0]["name"], "stays");
+    third.end().await;
+    bridge.end().await;
+}
+
+/// The data of a tool's answer; a call that went to the owner that has ended is refused with that reason, and repeated.
+async fn until_answered(client: &Client, tool: &'static str) -> Value {
+    loop {
+        match client.0.call_tool(CallToolRequestParams::new(tool)).await {
+            Ok(result) => return result.structured_content.unwrap(),
+            Err(error) => assert!(error.to_string().contains("ended before it answered"), "{error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_a_kill_cut_short_is_in_the_audit_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Http::start(folder.path()).await;
+    let key = server.admin_key.clone().unwrap();
+    let client = server.connect(&key).await;
+    client.data("init_mcp_server", json!({ "name": "cut", "description": "Is cut short." })).await;
+    let tool = json!({
+        "serverId": "cut", "toolName": "hang", "description": "Hangs, and is tried before it is live.",
+        "examples": [{ "arguments": {}, "expected": 1 }], "implementation": "await new Promise(() => {});"
+    });
+    client.data("add_mcp_tool", tool).await;
+    let deploying = server.connect(&key).await;
+    let deploying = tokio::spawn(async move {
+        let deploy = CallToolRequestParams::new("deploy_mcp_server");
+        let arguments = json!({ "serverId": "cut" }).as_object().cloned().unwrap();
+        deploying.0.call_tool(deploy.with_arguments(arguments)).await
+    });
+    let newest = async |client: &Client| {
+        let log = client.data("list_audit_log", json!({ "limit": 1 })).await;
+        let newest = &log["entries"][0];
+        format!("{} {}", newest["action"].as_str().unwrap(), newest["outcome"].as_str().unwrap())
+    };
+    timeout(LIMIT, async {
+        while newest(&client).await != "deploy_mcp_server begun" {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .unwrap();
+    server.process.kill().await.unwrap();
+    assert!(deploying.await.unwrap().is_err());
+
+    server = Http::start(folder.path()).await;
+    assert_eq!(newest(&server.connect(&key).await).await, "deploy_mcp_server begun");
+    server.end().await;
 }

@@ -4,16 +4,15 @@
 mod reference;
 
 use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
+use futures::future::join_all;
 use metamcp_cloudflare_emulator::{Emulator, Options};
 use rmcp::model::CallToolRequestParams;
-use serde_json::{Value, json};
-use tokio::process::Command;
-use tokio::time::timeout;
+use serde_json::json;
 
-use reference::{Client, Host, Http, LIMIT, example, text, toolchain};
+use reference::{Client, Host, Http, command, example, node, text, toolchain, tools};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_does_the_whole_loop_over_stdio() {
@@ -77,6 +76,29 @@ async fn whole_loop(host: &Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_does_at_once_is_all_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Http::start(folder.path()).await;
+    let client = server.connect(&server.admin_key.clone().unwrap()).await;
+    client.data("init_mcp_server", json!({ "name": "many", "description": "Has many tools." })).await;
+    let names: Vec<_> = (0..16).map(|n| format!("t{n:02}")).collect();
+    let added = names.iter().map(|name| {
+        let body = format!("return '{name}';");
+        let tool = json!({ "serverId": "many", "toolName": name, "description": "A tool.", "implementation": body });
+        client.data("add_mcp_tool", tool)
+    });
+    join_all(added).await;
+    let tested =
+        names.iter().take(3).map(|name| client.call("test_mcp_tool", json!({ "serverId": "many", "toolName": name })));
+    assert_eq!(join_all(tested).await.iter().map(text).collect::<Vec<_>>(), names[..3]);
+    let details = client.data("get_mcp_server_details", json!({ "serverId": "many" })).await;
+    let mut found: Vec<_> = details["tools"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    found.sort_unstable();
+    assert_eq!(found, names);
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_process_on_a_directory_is_a_bridge_to_the_first() {
     let folder = tempfile::tempdir().unwrap();
     let first = Host::start(folder.path()).await;
@@ -90,6 +112,123 @@ async fn a_second_process_on_a_directory_is_a_bridge_to_the_first() {
     let third = Host::start(folder.path()).await;
     assert_eq!(third.client.data("list_mcp_servers", json!({})).await["servers"][0]["name"], "shared");
     third.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_the_operator_trusts_is_connected_to_and_its_tools_are_called() {
+    let folder = tempfile::tempdir().unwrap();
+    // The external server is one that was made here.
+    let server = Http::start_with(folder.path(), &["--trust-host", "127.0.0.1"]).await;
+    let key = server.admin_key.clone().unwrap();
+    let client = server.connect(&key).await;
+    for name in ["theirs", "ours"] {
+        client.data("init_mcp_server", json!({ "name": name, "description": "A server." })).await;
+    }
+    let tool = json!({
+        "serverId": "theirs", "toolName": "repeat", "description": "Repeats an x.",
+        "parameters": { "times": { "type": "integer", "required": true } },
+        "implementation": "return 'x'.repeat(parameters.times);"
+    });
+    client.data("add_mcp_tool", tool.clone()).await;
+    // What logs is answered in a stream.
+    let stream = json!({
+        "toolName": "log_and_repeat",
+        "implementation": "await ctx.log('info', 'begins'); return 'x'.repeat(parameters.times);"
+    });
+    let stream = tool.as_object().unwrap().iter().chain(stream.as_object().unwrap());
+    client.data("add_mcp_tool", stream.map(|(name, value)| (name.clone(), value.clone())).collect()).await;
+    let url = client.data("deploy_mcp_server", json!({ "serverId": "theirs" })).await["url"].take();
+    let connect = json!({ "serverId": "ours", "serverName": "them", "serverUrl": url });
+    client.data("connect_external_mcp", connect.clone()).await;
+    let one = json!({ "serverId": "ours", "serverName": "them" });
+    let offer = client.data("list_external_mcp", one).await["offer"].take();
+    assert_eq!(offer["tools"][0]["inputSchema"]["required"], json!(["times"]), "{offer}");
+
+    for tool in ["repeat", "log_and_repeat"] {
+        let own = json!({ "serverId": "theirs", "toolName": tool });
+        let external = json!({ "serverId": "ours", "serverName": "them", "toolName": tool });
+        for mut call in [own, external] {
+            for (times, says) in [(3, "xxx"), (1_200_000, "limit_exceeded: "), (4_000_000, "limit_exceeded: ")] {
+                call["arguments"] = json!({ "times": times });
+                let said = text(&client.call("call_mcp_tool", call.clone()).await);
+                assert!(said.starts_with(says), "{call}: {}", &said[..said.len().min(400)]);
+                assert!(times == 3 || said.contains("1048576 bytes"), "{said}");
+            }
+        }
+    }
+    server.end().await;
+
+    let distrusting = Http::start(folder.path()).await;
+    let client = distrusting.connect(&key).await;
+    let said = text(&client.call("connect_external_mcp", connect).await);
+    assert!(said.starts_with("permission_denied: ") && said.contains("is not trusted"), "{said}");
+    distrusting.end().await;
+}
+
+const SECRET: &str = "a-value-that-nobody-prints-5d2c1f";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_of_the_hosts_environment_reaches_a_body_and_nothing_else() {
+    let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let log = outside.path().join("stderr");
+    let arguments = ["--stdio", "--data-dir", folder.path().to_str().unwrap(), "--secret-env", "OFFERED"];
+    let environment = [("OFFERED", SECRET), ("NOT_OFFERED", SECRET), ("RUST_LOG", "trace")];
+    let mut command = command(&arguments, &environment);
+    command.stderr(std::fs::File::create(&log).unwrap());
+    let host = Host::start_as(command).await;
+    let seen = secret_is_used(&host.client).await;
+    host.end().await;
+
+    assert!(!seen.contains(SECRET), "{seen}");
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("set_secret") && !log.contains(SECRET), "{log}");
+    let holding = files_holding(folder.path(), SECRET);
+    let modes = holding.iter().map(|path| path.metadata().unwrap().permissions().mode() & 0o777);
+    assert_eq!(modes.collect::<Vec<_>>(), [0o600], "{holding:?}");
+}
+
+/// Sets a secret from the environment, has a body read it, and returns everything that was answered.
+async fn secret_is_used(client: &Client) -> String {
+    let created = json!({ "name": "vault", "description": "Has a secret." });
+    client.data("init_mcp_server", created).await;
+    client.data("update_mcp_server", json!({ "serverId": "vault", "settings": { "secrets": ["TOKEN"] } })).await;
+    let tool = json!({
+        "serverId": "vault", "toolName": "backwards", "description": "Says the secret backwards.",
+        "implementation": "console.log('it is', env.TOKEN); return [...env.TOKEN].reverse().join('');"
+    });
+    client.data("add_mcp_tool", tool).await;
+    let set = |variable| json!({ "serverId": "vault", "name": "TOKEN", "fromEnv": variable });
+    let refused = client.call("set_secret", set("NOT_OFFERED")).await;
+    let said = text(&refused);
+    assert!(said.starts_with("permission_denied: ") && said.contains("it offers OFFERED"), "{said}");
+    let done = client.call("set_secret", set("OFFERED")).await;
+    assert_eq!(done.structured_content, Some(json!({ "success": true })));
+    client.data("deploy_mcp_server", json!({ "serverId": "vault" })).await;
+    let called = client.call("call_mcp_tool", json!({ "serverId": "vault", "toolName": "backwards" })).await;
+    assert_eq!(text(&called), SECRET.chars().rev().collect::<String>());
+    let logged = client.call("get_server_logs", json!({ "serverId": "vault" })).await;
+    assert!(text(&logged).contains("it is"), "{logged:?}");
+    let audited = client.call("list_audit_log", json!({})).await;
+    let exported = client.call("export_server", json!({ "serverId": "vault" })).await;
+    let code = client.call("get_mcp_server_code", json!({ "serverId": "vault", "fileType": "all" })).await;
+    format!("{:?}", [refused, done, called, logged, audited, exported, code])
+}
+
+/// Files below a folder with this text in them.
+fn files_holding(folder: &Path, text: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let (path, kind) = entry.map(|entry| (entry.path(), entry.file_type().unwrap())).unwrap();
+        if kind.is_dir() {
+            found.extend(files_holding(&path, text));
+        } else if kind.is_file() {
+            let content = std::fs::read(&path).unwrap();
+            if content.windows(text.len()).any(|part| part == text.as_bytes()) {
+                found.push(path);
+            }
+        }
+    }
+    found
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,73 +257,6 @@ async fn an_agent_does_the_whole_loop_on_cloudflare() {
     server.end().await;
 }
 
-/// Scenarios of the official suite that need no tools, resources or prompts of the suite's own.
-const SCENARIOS: [(&str, &[&str]); 2] = [
-    (
-        "2026-07-28",
-        &[
-            "completion-complete",
-            "tools-list",
-            "resources-list",
-            "sep-2164-resource-not-found",
-            "prompts-list",
-            "dns-rebinding-protection",
-            "caching",
-            "http-header-validation",
-            "server-sse-multiple-streams",
-        ],
-    ),
-    (
-        "2025-11-25",
-        &[
-            "server-initialize",
-            "ping",
-            "completion-complete",
-            "tools-list",
-            "resources-list",
-            "prompts-list",
-            "dns-rebinding-protection",
-            "server-session-lifecycle",
-            "server-sse-polling",
-        ],
-    ),
-];
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Node 22 and the conformance suite, which .ci/run installs"]
-async fn the_official_suite_finds_nothing_where_it_brings_no_fixtures() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = Http::start_with(folder.path(), &["--no-key"]).await;
-    let suite = tools().join("node_modules/@modelcontextprotocol/conformance/dist/index.js");
-    for (revision, scenarios) in SCENARIOS {
-        for scenario in scenarios {
-            let mut command = Command::new("node");
-            command.arg(&suite).args(["server", "--url", &server.url, "--spec-version", revision]);
-            command.args(["--scenario", scenario, "--output-dir"]).arg(folder.path().join("results"));
-            let output = timeout(LIMIT, command.kill_on_drop(true).output()).await.unwrap().unwrap();
-            let report = String::from_utf8_lossy(&output.stdout);
-            assert!(output.status.success(), "{scenario} of {revision}:\n{report}");
-        }
-    }
-    server.end().await;
-}
-
-/// Where `.ci/run` installs what tests need.
-fn tools() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/ci-tools")
-}
-
-/// The JSON that a program of Node's prints.
-async fn node(arguments: impl IntoIterator<Item = OsString>) -> Value {
-    let mut command = Command::new("node");
-    command.args(arguments).env("METAMCP_TOOLCHAIN_DIR", toolchain()).stdin(Stdio::null()).kill_on_drop(true);
-    let output = timeout(LIMIT, command.output()).await.unwrap().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let problems = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}\n{problems}");
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}\n{problems}"))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Node 22 and the official TypeScript client, which .ci/run installs"]
 async fn the_official_typescript_client_does_the_whole_loop_over_stdio_and_http_in_either_era() {
@@ -210,6 +282,23 @@ async fn the_official_typescript_client_does_the_whole_loop_over_stdio_and_http_
         }
     }
     server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Node 22 and the official TypeScript client, which .ci/run installs"]
+async fn the_official_typescript_client_shows_a_person_the_page_for_a_secret_in_either_era() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/secret.mjs");
+    for era in ["2025-11-25", "2026-07-28"] {
+        let fixed = [script.clone().into(), tools().join("package.json").into(), OsString::from(era), SECRET.into()];
+        let server = [example().into(), "--stdio".into(), "--data-dir".into(), folder.path().join(era).into()];
+        let seen = node(fixed.into_iter().chain(server)).await;
+        let expected = json!({
+            "set": { "success": true }, "modes": ["url", "url"], "seen": false,
+            "called": SECRET.chars().rev().collect::<String>(), "declined": [true, "permission_denied"]
+        });
+        assert_eq!(seen, expected);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

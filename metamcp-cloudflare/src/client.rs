@@ -1,10 +1,13 @@
 //! The one REST client: authentication, envelope, error table, retry and paging for every product.
 //!
-//! *Invariant:* nothing else calls Cloudflare's API, so the token is used in one place.
+//! *Invariant:* nothing else calls Cloudflare's API, and nothing else sends the token; `workers/account.rs` derives
+//! the keys from it with which servers are checked.
 
 mod envelope;
+mod manager;
 mod named;
 mod retry;
+mod socket;
 
 use std::fmt;
 use std::time::Duration;
@@ -14,16 +17,20 @@ use metamcp_core::{Error, ErrorKind, Result};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::multipart::{Form, Part};
 use reqwest::{Method, Response};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::CloudflareConfig;
 pub(crate) use envelope::Answer;
 use envelope::Form as AnswerForm;
+pub(crate) use manager::{ManagerClient, Problem};
 pub(crate) use named::Collection;
 use retry::{Failure, Retry};
+pub(crate) use socket::Socket;
 
+/// Who is called.
+const PEER: &str = "Cloudflare";
 /// How long one attempt of a call may take; D1 gives a batch 30 s.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(40);
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -121,17 +128,7 @@ pub(crate) fn segment(text: &str) -> String {
 impl Client {
     /// A client for an account. It connects when it is first used.
     pub fn new(config: CloudflareConfig) -> Result<Self> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_LIMIT)
-            .timeout(ATTEMPT_LIMIT)
-            // The token must not follow a redirect to anywhere.
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| Error::new(ErrorKind::ConfigInvalid, "no HTTP client can be made").with_source(error))?;
-        let token = config.api_token().expose_secret();
-        let mut authorization = HeaderValue::from_str(&format!("Bearer {token}"))
-            .map_err(|_| Error::new(ErrorKind::ConfigInvalid, "the API token cannot be sent in a header"))?;
-        authorization.set_sensitive(true);
+        let (http, authorization) = (http_client()?, bearer(config.api_token(), "the API token")?);
         Ok(Self { http, config, authorization })
     }
 
@@ -177,6 +174,7 @@ impl Client {
     }
 
     async fn attempt(&self, call: &Call, form: AnswerForm) -> Result<Bytes, Failure> {
+        let unsent = |error| Failure::from_transport(PEER, error);
         let url = format!("{}accounts/{}/{}", self.config.base_url(), self.config.account_id(), call.path);
         let mut request = self.http.request(call.method.clone(), url).header(AUTHORIZATION, &self.authorization);
         if !call.query.is_empty() {
@@ -185,12 +183,12 @@ impl Client {
         request = match &call.body {
             None => request,
             Some(Body::Bytes(content_type, bytes)) => request.header(CONTENT_TYPE, content_type).body(bytes.clone()),
-            Some(Body::Form(parts)) => request.multipart(multipart(parts).map_err(Failure::from_transport)?),
+            Some(Body::Form(parts)) => request.multipart(multipart(parts).map_err(unsent)?),
         };
-        let response = request.send().await.map_err(Failure::from_transport)?;
+        let response = request.send().await.map_err(unsent)?;
         let (status, retry_after) = (response.status(), retry_after(&response));
         let (ray, challenged) = (header(&response, "cf-ray"), header(&response, "cf-mitigated").is_some());
-        let bytes = read_bounded(response).await?;
+        let bytes = read_bounded(PEER, response, ANSWER_BYTES).await?;
         tracing::trace!(method = %call.method, path = call.path, %status, "Cloudflare answered");
         let Some(error) = envelope::failure(status, &bytes, form, ray.as_deref()) else { return Ok(bytes) };
         let challenge = "Cloudflare's firewall challenged the request: try from another network";
@@ -203,6 +201,23 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("config", &self.config).finish_non_exhaustive()
     }
+}
+
+fn http_client() -> Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT_LIMIT)
+        .timeout(ATTEMPT_LIMIT)
+        // The token must not follow a redirect to anywhere.
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(|error| Error::new(ErrorKind::ConfigInvalid, "no HTTP client can be made").with_source(error))
+}
+
+fn bearer(secret: &SecretString, what: &str) -> Result<HeaderValue> {
+    let mut authorization = HeaderValue::from_str(&format!("Bearer {}", secret.expose_secret()))
+        .map_err(|_| Error::new(ErrorKind::ConfigInvalid, format!("{what} cannot be sent in a header")))?;
+    authorization.set_sensitive(true);
+    Ok(authorization)
 }
 
 fn multipart(parts: &[FormPart]) -> reqwest::Result<Form> {
@@ -228,17 +243,17 @@ fn retry_after(response: &Response) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-async fn read_bounded(mut response: Response) -> Result<Bytes, Failure> {
+async fn read_bounded(peer: &str, mut response: Response, limit: usize) -> Result<Bytes, Failure> {
     let mut bytes = Vec::new();
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) if bytes.len() + chunk.len() > ANSWER_BYTES => {
-                let message = format!("Cloudflare's answer has more than {ANSWER_BYTES} bytes");
-                return Err(Failure::final_(Error::new(ErrorKind::LimitExceeded, message)));
+            Ok(Some(chunk)) if bytes.len() + chunk.len() > limit => {
+                let message = format!("an answer of {peer} has more than {limit} bytes");
+                return Err(Failure::permanent(Error::new(ErrorKind::LimitExceeded, message)));
             }
             Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
             Ok(None) => return Ok(bytes.into()),
-            Err(error) => return Err(Failure::from_transport(error)),
+            Err(error) => return Err(Failure::from_transport(peer, error)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which account, with which token.
+//! [`CloudflareConfig`]: the account, its token and what is used in it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,6 +9,8 @@ use metamcp_core::{Error, ErrorKind, Result};
 use secrecy::SecretString;
 use url::Url;
 
+use crate::containers::ContainerManagerConfig;
+
 /// Cloudflare's REST API.
 const DEFAULT_BASE_URL: &str = "https://api.cloudflare.com/client/v4/";
 
@@ -17,9 +19,19 @@ const DEFAULT_DATABASE: &str = "meta-mcp-db";
 /// The cache's Workers KV namespace.
 const DEFAULT_NAMESPACE: &str = "META_MCP_KV";
 
+/// How long a request for a server's logs listens to them.
+const DEFAULT_LOG_WINDOW: Duration = Duration::from_secs(10);
+
+/// How long a change may take to arrive at Cloudflare's edge. It promises no time; the first request to a new host name
+/// fails for seconds, and a deployment takes some to be everywhere:
+/// <https://developers.cloudflare.com/workers/configuration/routing/workers-dev/>,
+/// <https://developers.cloudflare.com/workers/configuration/versions-and-deployments/>
+const DEFAULT_SETTLE_TIME: Duration = Duration::from_secs(30);
+
 /// Account, token and base URL of Cloudflare's API.
 ///
-/// The token needs Workers Scripts Edit, Workers KV Storage Edit, D1 Edit and Account Settings Read.
+/// The token needs Workers Scripts Edit, Workers KV Storage Edit, D1 Edit and Account Settings Read; for the logs of
+/// servers Workers Tail Read; and to deploy a Container Manager Containers Edit.
 #[derive(Clone)]
 pub struct CloudflareConfig {
     account_id: String,
@@ -29,26 +41,59 @@ pub struct CloudflareConfig {
     retry: RetryPolicy,
     database: String,
     namespace: String,
+    placement: Placement,
+    log_window: Duration,
+    settle_time: Duration,
     toolchain_dir: Option<PathBuf>,
+    container_manager: Option<ContainerManagerConfig>,
 }
 
-/// How often and how long a call is repeated that Cloudflare refused or did not answer.
+/// Where servers are published.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Placement {
+    /// Each as a script of the account, at `https://<server>.<subdomain>.workers.dev/mcp`.
+    #[default]
+    AccountScripts,
+    /// All in one dispatch namespace (Workers for Platforms), at
+    /// `https://<namespace>-dispatcher.<subdomain>.workers.dev/<server>/mcp`. Only there `egress` is enforced.
+    DispatchNamespace(String),
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AccountScripts => f.write_str("the account's scripts"),
+            Self::DispatchNamespace(name) => write!(f, "dispatch namespace {name}"),
+        }
+    }
+}
+
+/// How often and for how long a failed call to Cloudflare is repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RetryPolicy {
-    /// At most so many attempts, the first among them.
+    /// Most attempts of one call, including the first.
     pub attempts: u32,
-    /// No attempt begins later than this after the first.
+    /// Time from the first attempt after which no further one begins.
     pub total: Duration,
+}
+
+impl RetryPolicy {
+    /// At most so many attempts, the first included, none of which begins later than `total` after the first.
+    pub fn new(attempts: u32, total: Duration) -> Self {
+        Self { attempts, total }
+    }
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { attempts: 5, total: Duration::from_secs(60) }
+        Self::new(5, Duration::from_secs(60))
     }
 }
 
 impl CloudflareConfig {
-    /// An account (32 hexadecimal digits) and a token. [`ErrorKind::ConfigInvalid`] names all that is wrong.
+    /// Configures an account (32 hexadecimal digits) and its token. [`ErrorKind::ConfigInvalid`] names every problem.
     pub fn new(account_id: impl Into<String>, api_token: SecretString) -> Result<Self> {
         use secrecy::ExposeSecret;
         let account_id = account_id.into();
@@ -70,16 +115,22 @@ impl CloudflareConfig {
                 retry: RetryPolicy::default(),
                 database: DEFAULT_DATABASE.to_owned(),
                 namespace: DEFAULT_NAMESPACE.to_owned(),
+                placement: Placement::default(),
+                log_window: DEFAULT_LOG_WINDOW,
+                settle_time: DEFAULT_SETTLE_TIME,
                 toolchain_dir: None,
+                container_manager: None,
             })
         } else {
             Err(invalid(problems.join("; ")))
         }
     }
 
-    /// Reads `CLOUDFLARE_ACCOUNT_ID`, `CLOUDFLARE_API_TOKEN` and, if set, `METAMCP_TOOLCHAIN_DIR` (where the JavaScript
-    /// toolchain is kept) and `CLOUDFLARE_API_BASE_URL` and `METAMCP_WORKERS_DEV_URL`, which are for an emulator
-    /// ([`Self::with_workers_dev_url`]).
+    /// Reads `CLOUDFLARE_ACCOUNT_ID`, `CLOUDFLARE_API_TOKEN` and, if set, `CLOUDFLARE_DISPATCH_NAMESPACE`
+    /// ([`Self::with_dispatch_namespace`]), `METAMCP_TOOLCHAIN_DIR` (where the JavaScript toolchain is kept) and
+    /// `CLOUDFLARE_API_BASE_URL` and `METAMCP_WORKERS_DEV_URL`, which are for an emulator
+    /// ([`Self::with_workers_dev_url`]). `CLOUDFLARE_CONTAINER_MANAGER_URL` and `CLOUDFLARE_CONTAINER_MANAGER_KEY` name
+    /// the Container Manager that builds servers with npm packages.
     pub fn from_env() -> Result<Self> {
         let read = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let (account, token) = (read("CLOUDFLARE_ACCOUNT_ID"), read("CLOUDFLARE_API_TOKEN"));
@@ -93,6 +144,11 @@ impl CloudflareConfig {
         };
         let mut config = Self::new(account, token.into())?;
         config.toolchain_dir = read("METAMCP_TOOLCHAIN_DIR").map(PathBuf::from);
+        config.container_manager =
+            container_manager(read("CLOUDFLARE_CONTAINER_MANAGER_URL"), read("CLOUDFLARE_CONTAINER_MANAGER_KEY"))?;
+        if let Some(name) = read("CLOUDFLARE_DISPATCH_NAMESPACE") {
+            config = config.with_dispatch_namespace(name)?;
+        }
         let config = match read("CLOUDFLARE_API_BASE_URL") {
             Some(url) => config.with_base_url(&url)?,
             None => config,
@@ -103,41 +159,82 @@ impl CloudflareConfig {
         }
     }
 
-    /// Another base URL: an emulator of the API. Plain `http` is accepted for loopback addresses only.
+    /// Sets the API's base URL, for an emulator. Plain `http` is accepted for loopback addresses only.
     pub fn with_base_url(mut self, url: &str) -> Result<Self> {
         self.base_url = folder_url(url)?;
         Ok(self)
     }
 
-    /// Reaches the host names below `workers.dev` elsewhere, each as the first part of a path below this URL: where an
-    /// emulator of the API serves what was uploaded.
+    /// Sets a URL that stands for `workers.dev`, for an emulator: a host name below `workers.dev` becomes the first
+    /// segment of a path below this URL.
     pub fn with_workers_dev_url(mut self, url: &str) -> Result<Self> {
         self.workers_dev_url = Some(folder_url(url)?);
         Ok(self)
     }
 
-    /// Another D1 database than `meta-mcp-db`, by name. Each has a registry of its own, and servers of its own.
+    /// Sets the name of the registry's D1 database; default `meta-mcp-db`. Each database has its own servers.
     #[must_use]
     pub fn with_database(mut self, name: impl Into<String>) -> Self {
         self.database = name.into();
         self
     }
 
-    /// Another Workers KV namespace than `META_MCP_KV`, by title.
+    /// Sets the title of the cache's Workers KV namespace; default `META_MCP_KV`.
     #[must_use]
     pub fn with_namespace(mut self, title: impl Into<String>) -> Self {
         self.namespace = title.into();
         self
     }
 
-    /// Where the JavaScript toolchain is kept, which bundles the runtime.
+    /// Sets the Container Manager that builds servers with npm packages and provides environments.
+    #[must_use]
+    pub fn with_container_manager(mut self, manager: ContainerManagerConfig) -> Self {
+        self.container_manager = Some(manager);
+        self
+    }
+
+    /// Sets a dispatch namespace to publish into, instead of scripts of the account; it is created if it does not exist.
+    /// One namespace serves one database. A server stays where it was published: remove the servers before you change
+    /// this, or opening is [`ErrorKind::ConfigInvalid`].
+    ///
+    /// [`ErrorKind::ConfigInvalid`] unless the name has 1 to 50 lower-case letters, digits and `-` and begins with a
+    /// letter, since it is part of a host name.
+    pub fn with_dispatch_namespace(mut self, name: impl Into<String>) -> Result<Self> {
+        let name = name.into();
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let begins = name.bytes().next().is_some_and(|first| first.is_ascii_lowercase());
+        if !begins || name.len() > 50 || !name.bytes().all(allowed) {
+            return Err(invalid(format!("dispatch namespace {name:?} cannot be part of a host name"))
+                .with_help("use 1 to 50 lower-case letters, digits and `-`, beginning with a letter"));
+        }
+        self.placement = Placement::DispatchNamespace(name);
+        Ok(self)
+    }
+
+    /// Sets how long a request for a server's logs listens to them; default ten seconds, at most a minute. Cloudflare
+    /// keeps no earlier ones.
+    #[must_use]
+    pub fn with_log_window(mut self, window: Duration) -> Self {
+        self.log_window = window.min(Duration::from_secs(60));
+        self
+    }
+
+    /// Sets the time for which a version that was uploaded or made live may go on answering as if it had not been, before
+    /// that counts against it: 30 seconds by default, at most five minutes.
+    #[must_use]
+    pub fn with_settle_time(mut self, time: Duration) -> Self {
+        self.settle_time = time.min(Duration::from_secs(300));
+        self
+    }
+
+    /// Sets the folder of the JavaScript toolchain, which bundles the runtime.
     #[must_use]
     pub fn with_toolchain_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.toolchain_dir = Some(folder.into());
         self
     }
 
-    /// Another patience with Cloudflare than the default of five attempts within a minute.
+    /// Sets how failed calls are repeated; default five attempts within a minute.
     #[must_use]
     pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
@@ -164,6 +261,21 @@ impl CloudflareConfig {
         &self.namespace
     }
 
+    /// How long a request for a server's logs listens to them.
+    pub fn log_window(&self) -> Duration {
+        self.log_window
+    }
+
+    /// How long a change may take to be seen.
+    pub fn settle_time(&self) -> Duration {
+        self.settle_time
+    }
+
+    /// Where servers are published.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
     /// Where the JavaScript toolchain is kept: as configured, or below the user's cache folder.
     pub fn toolchain_folder(&self) -> Result<PathBuf> {
         match &self.toolchain_dir {
@@ -172,12 +284,17 @@ impl CloudflareConfig {
         }
     }
 
-    /// How calls are repeated.
+    /// The Container Manager, if there is one.
+    pub fn container_manager(&self) -> Option<&ContainerManagerConfig> {
+        self.container_manager.as_ref()
+    }
+
+    /// How failed calls are repeated.
     pub fn retry(&self) -> RetryPolicy {
         self.retry
     }
 
-    /// Where the host names below `workers.dev` are reached, if not at these.
+    /// The URL that stands for `workers.dev`, if one is set.
     pub fn workers_dev_url(&self) -> Option<&Url> {
         self.workers_dev_url.as_ref()
     }
@@ -197,17 +314,31 @@ impl fmt::Debug for CloudflareConfig {
     }
 }
 
+fn container_manager(url: Option<String>, key: Option<String>) -> Result<Option<ContainerManagerConfig>> {
+    match (url, key) {
+        (None, None) => Ok(None),
+        (Some(url), Some(key)) => ContainerManagerConfig::new(&url, key.into()).map(Some),
+        (Some(_), None) => Err(invalid("CLOUDFLARE_CONTAINER_MANAGER_KEY is not set".to_owned())),
+        (None, Some(_)) => Err(invalid("CLOUDFLARE_CONTAINER_MANAGER_URL is not set".to_owned())),
+    }
+}
+
 /// A URL to put paths behind.
-fn folder_url(url: &str) -> Result<Url> {
+pub(crate) fn folder_url(url: &str) -> Result<Url> {
     let mut parsed = Url::parse(url).map_err(|error| invalid(format!("base URL {url:?}: {error}")))?;
-    let loopback = matches!(parsed.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
-    if parsed.scheme() != "https" && !(parsed.scheme() == "http" && loopback) {
+    if !is_protected(&parsed) {
         return Err(invalid(format!("base URL {url:?} would send credentials unencrypted")));
     }
     if !parsed.path().ends_with('/') {
         parsed.set_path(&format!("{}/", parsed.path()));
     }
     Ok(parsed)
+}
+
+/// Whether nobody between here and there reads what is sent.
+pub(crate) fn is_protected(url: &Url) -> bool {
+    let loopback = matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
+    url.scheme() == "https" || (url.scheme() == "http" && loopback)
 }
 
 fn invalid(message: String) -> Error {
@@ -224,6 +355,15 @@ mod tests {
     fn all_problems_are_named_at_once() {
         let error = CloudflareConfig::new("nope", "a b".into()).unwrap_err();
         assert!(error.message().contains("account id") && error.message().contains("token"), "{error}");
+    }
+
+    #[test]
+    fn a_container_manager_needs_url_and_key() {
+        let url = || Some("https://manager.example.workers.dev".to_owned());
+        assert!(container_manager(None, None).unwrap().is_none());
+        assert!(container_manager(url(), Some("key".to_owned())).unwrap().is_some());
+        assert!(container_manager(url(), None).unwrap_err().message().contains("_KEY"));
+        assert!(container_manager(None, Some("key".to_owned())).unwrap_err().message().contains("_URL"));
     }
 
     #[test]

@@ -55,6 +55,11 @@ impl D1Executor {
         Ok(Self { client, database_id })
     }
 
+    /// The database with this id, which has to be there: for a token that may not list or create any.
+    pub fn with_database(client: Client, database_id: impl Into<String>) -> Self {
+        Self { client, database_id: database_id.into() }
+    }
+
     /// The database's id, as `wrangler.jsonc` names it.
     pub fn database_id(&self) -> &str {
         &self.database_id

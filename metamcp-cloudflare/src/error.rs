@@ -3,13 +3,27 @@
 use metamcp_core::{Error, ErrorKind};
 use serde::Deserialize;
 
+/// What to do about a version that would leave Durable Objects without their class.
+pub(crate) const KEEP_CLASSES: &str =
+    "keep what brings the class (the template, or `sessions`), or remove the server, whose state goes with it";
+
+/// What to do in an account without a name below `workers.dev`.
+pub(crate) const CHOOSE_SUBDOMAIN: &str = "choose a workers.dev subdomain in the dashboard: \
+     https://developers.cloudflare.com/workers/configuration/routing/workers-dev/";
+const NO_SUBDOMAIN: u32 = 10_063;
+
+const CHECK_TOKEN: &str = "check CLOUDFLARE_API_TOKEN and that it has not expired";
+/// What a token needs, as the dashboard names it.
+const PERMISSIONS: &str = "the permissions Workers Scripts Edit, Workers KV Storage Edit, D1 Edit and Account Settings \
+     Read; for logs Workers Tail Read; for a Container Manager Containers Edit";
+
 /// One entry of an answer's `errors`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct ApiError {
+pub(crate) struct ApiError {
     /// Cloudflare's code.
-    pub code: u32,
+    pub(crate) code: u32,
     /// Cloudflare's message.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 /// The error of an answer that did not succeed.
@@ -17,8 +31,8 @@ pub struct ApiError {
 /// The code decides before the status: throttling (971) may come with a status other than 429, and many
 /// products answer 400 for things that are missing or exist already. `ray` is the answer's `cf-ray` header, which
 /// Cloudflare's support asks for.
-pub fn error_from_response(status: u16, errors: &[ApiError], ray: Option<&str>) -> Error {
-    let kind = errors.iter().find_map(|error| kind_of_code(error.code)).unwrap_or_else(|| kind_of_status(status));
+pub(crate) fn error_from_response(status: u16, errors: &[ApiError], ray: Option<&str>) -> Error {
+    let kind = errors.iter().find_map(kind_of).unwrap_or_else(|| kind_of_status(status));
     let message = match errors {
         [] => format!("Cloudflare answered with status {status} and no message"),
         errors => {
@@ -28,23 +42,43 @@ pub fn error_from_response(status: u16, errors: &[ApiError], ray: Option<&str>) 
     };
     let ray = ray.map(|ray| format!(" [cf-ray {ray}]")).unwrap_or_default();
     let error = Error::new(kind, message + &ray);
+    let has = |codes: &[u32]| errors.iter().any(|error| codes.contains(&error.code));
     match kind {
-        ErrorKind::Unauthenticated => error.with_help("check CLOUDFLARE_API_TOKEN and that it has not expired"),
-        ErrorKind::PermissionDenied => error.with_help("give the token the permissions that CloudflareConfig names"),
+        // What a wrong token gets as well as one that lacks a permission:
+        // https://github.com/cloudflare/workers-sdk/issues/4078
+        ErrorKind::Unauthenticated if has(&[10_000, 9_109]) => error
+            .with_help(format!("check CLOUDFLARE_API_TOKEN, that it has not expired, and that it has {PERMISSIONS}")),
+        ErrorKind::Unauthenticated => error.with_help(CHECK_TOKEN),
+        ErrorKind::PermissionDenied if has(&[10_001]) || errors.iter().all(|error| error.code == 0) => {
+            error.with_help(format!("give the token {PERMISSIONS}"))
+        }
+        // What the account's plan does not have, for example: Cloudflare says what to do.
+        ErrorKind::PermissionDenied => error,
+        ErrorKind::Unsupported => error.with_help(KEEP_CLASSES),
+        _ if has(&[NO_SUBDOMAIN]) => error.with_help(CHOOSE_SUBDOMAIN),
         _ => error,
     }
 }
 
 /// Codes as wrangler and the API's own error lists use them.
-fn kind_of_code(code: u32) -> Option<ErrorKind> {
-    Some(match code {
+fn kind_of(error: &ApiError) -> Option<ErrorKind> {
+    Some(match error.code {
+        // The token's method is not allowed, or, under the same code, the API is in trouble.
+        10_001 if error.message.to_lowercase().contains("internal error") => ErrorKind::Unavailable,
         10_000 | 9_103 | 9_106 | 9_109 => ErrorKind::Unauthenticated,
         10_001 => ErrorKind::PermissionDenied,
         971 => ErrorKind::RateLimited,
-        // D1 database; KV key and namespace; script, service and dispatch script; versions; dispatch namespace.
-        7_404 | 10_009 | 10_013 | 10_007 | 10_090 | 10_092 | 10_222 | 100_119 | 1_609 => ErrorKind::NotFound,
+        // D1 database; KV key and namespace; script, service and dispatch script; versions and deployments; dispatch
+        // namespace; container application; the account's name below `workers.dev`.
+        7_404 | 10_009 | 10_013 | 10_007 | 10_090 | 10_092 | 10_071 | 100_146 | 10_222 | 10_336 | 100_119 | 1_609
+        | NO_SUBDOMAIN => ErrorKind::NotFound,
         // D1 name, KV title, subdomain, dispatch namespace, container application.
         7_502 | 10_014 | 10_031 | 10_036 | 100_120 | 1_608 => ErrorKind::AlreadyExists,
+        // Container application: its Durable Object class is no container. Version: secrets were changed, or Durable
+        // Object classes added, since it was uploaded.
+        1_607 | 10_220 | 10_074 => ErrorKind::Conflict,
+        // The upload lacks a class whose objects are there; the message names it.
+        10_064 => ErrorKind::Unsupported,
         // The script does not start.
         10_021 => ErrorKind::BuildFailed,
         _ => return None,
@@ -76,6 +110,44 @@ mod tests {
     fn the_code_decides_before_the_status() {
         assert_eq!(error_from_response(400, &[api_error(971)], None).kind(), ErrorKind::RateLimited);
         assert_eq!(error_from_response(400, &[api_error(100_120)], None).kind(), ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn what_durable_objects_forbid_is_told_by_the_code_whatever_the_status() {
+        for status in [400, 403, 409] {
+            let kind = |code| error_from_response(status, &[api_error(code)], None).kind();
+            assert_eq!([kind(10_220), kind(10_074)], [ErrorKind::Conflict; 2]);
+            assert_eq!(kind(10_064), ErrorKind::Unsupported);
+        }
+    }
+
+    #[test]
+    fn an_internal_error_is_no_missing_permission() {
+        let error = |message: &str| ApiError { code: 10_001, message: message.into() };
+        let kind = |message| error_from_response(400, &[error(message)], None).kind();
+        assert_eq!(kind("Internal error. Please try again"), ErrorKind::Unavailable);
+        assert_eq!(kind("method not allowed for this authentication scheme"), ErrorKind::PermissionDenied);
+    }
+
+    #[test]
+    fn a_missing_permission_is_told_though_it_looks_like_a_wrong_token() {
+        let error = |status, code: u32, message: &str| {
+            error_from_response(status, &[ApiError { code, message: message.into() }], None)
+        };
+        for (status, code) in [(403, 10_000), (401, 10_000), (403, 9_109)] {
+            let refused = error(status, code, "Authentication error");
+            let help = refused.help().unwrap();
+            assert!(help.contains("CLOUDFLARE_API_TOKEN") && help.contains("D1 Edit"), "{help}");
+        }
+        assert!(error_from_response(403, &[], None).help().unwrap().contains("Workers Scripts Edit"));
+        let plan = error(403, 10_121, "You do not have access to dispatch namespaces. You can purchase it");
+        assert_eq!((plan.kind(), plan.help()), (ErrorKind::PermissionDenied, None));
+    }
+
+    #[test]
+    fn an_account_without_a_subdomain_is_told_so_wherever_it_shows() {
+        let error = error_from_response(403, &[api_error(NO_SUBDOMAIN)], None);
+        assert_eq!((error.kind(), error.help()), (ErrorKind::NotFound, Some(CHOOSE_SUBDOMAIN)));
     }
 
     #[test]

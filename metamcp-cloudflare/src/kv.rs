@@ -14,6 +14,8 @@ use crate::client::{Call, Client, Collection, Repeat, segment};
 
 /// Workers KV lists at most so many at once: <https://developers.cloudflare.com/kv/platform/limits/>.
 const PAGE: usize = 1_000;
+/// Most keys that one call deletes: <https://developers.cloudflare.com/api/resources/kv/>.
+const BULK: usize = 10_000;
 /// Namespaces by title.
 const NAMESPACES: Collection =
     Collection { path: "storage/kv/namespaces", name_field: "title", has_filter: false, per_page: PAGE };
@@ -98,5 +100,13 @@ impl KvCache for WorkersKvCache {
         }
         keys.sort_unstable();
         Ok(keys)
+    }
+
+    async fn delete_prefix(&self, prefix: &str) -> Result<()> {
+        for keys in self.list(prefix).await?.chunks(BULK) {
+            let call = Call::new(Method::POST, self.path("bulk/delete"), Repeat::Safe).with_json(&keys);
+            self.client.execute(&call).await?;
+        }
+        Ok(())
     }
 }

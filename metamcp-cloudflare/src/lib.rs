@@ -2,6 +2,7 @@
 
 mod client;
 mod config;
+mod containers;
 mod d1;
 mod error;
 mod kv;
@@ -9,9 +10,11 @@ mod open;
 mod workers;
 
 pub use client::Client;
-pub use config::{CloudflareConfig, RetryPolicy};
+pub use config::{CloudflareConfig, Placement, RetryPolicy};
+pub use containers::{
+    ContainerBuilder, ContainerManagerConfig, ContainerManagerPlan, ContainerManagerSetup, deploy_container_manager,
+};
 pub use d1::{D1Executor, D1Registry};
-pub use error::{ApiError, error_from_response};
 pub use kv::WorkersKvCache;
 pub use open::{backends, open};
-pub use workers::WorkerPublisher;
+pub use workers::{DispatchPublisher, WorkerPublisher};

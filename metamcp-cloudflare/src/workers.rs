@@ -8,88 +8,83 @@
 //! Cloudflare's own version history tells everything else: the annotation `workers/tag` of an upload names the version
 //! of ours, and the newest upload has the present secrets.
 
-mod api;
+mod account;
+pub(crate) mod api;
+mod dispatch;
+mod memory;
 mod script;
 mod store;
+mod tail;
 mod upload;
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 use metamcp_core::{
-    Artifact, Endpoint, EnvName, Error, ErrorKind, LogLine, LogOptions, PublishedServer, PublishedVersion, Publisher,
-    Result, ServerId, ServerName, ServerRef, Staged, VersionId,
+    Artifact, Endpoint, EnvName, Error, ErrorKind, LogLine, LogListener, LogOptions, PublishedServer, PublishedVersion,
+    Publisher, Result, ServerRef, Staged, VersionId,
 };
 use secrecy::SecretString;
-use tokio::sync::OnceCell;
-use url::Url;
+use uuid::Uuid;
 
-use self::api::Scripts;
+use self::account::{Account, Callers};
+use self::memory::Memory;
 use self::script::OwnScript;
 use self::store::Store;
 use crate::client::Client;
+use crate::config::Placement;
 use crate::d1::D1Executor;
+
+pub use self::dispatch::DispatchPublisher;
 
 /// Servers whose live version is asked for at once.
 const CONCURRENT: usize = 8;
 
 /// Publishes servers as Workers of an account.
 ///
-/// What it cannot do: `egress` is [`ErrorKind::Unsupported`], since an account's scripts reach the whole internet; so
-/// are [`Publisher::logs`] for now. A server with Durable Objects has no previews. Secrets are never rolled back.
+/// What it cannot do: `egress` is [`ErrorKind::Unsupported`], since an account's scripts reach the whole internet
+/// ([`DispatchPublisher`] enforces it), and so is a version that lacks a Durable Object class of the server's. A server
+/// with Durable Objects has no previews. Secrets are never rolled back.
+///
+/// A server with `auth` checks its callers' token itself. It takes one more token, which is derived from the API token:
+/// that is how its endpoints are called from here, as a secret cannot be read back.
 #[derive(Debug, Clone)]
 pub struct WorkerPublisher {
-    scripts: Scripts,
+    account: Account,
     store: Store,
-    client: Client,
-    /// Tells this registry's scripts from others in the account.
-    registry_id: Arc<str>,
-    /// The account's name below `workers.dev`.
-    subdomain: Arc<OnceCell<String>>,
+    memory: Memory,
 }
 
 impl WorkerPublisher {
     /// Publishes for the registry in `database`, where it also keeps what it published. Scripts are ours if they carry
-    /// a tag with this database's id.
+    /// a tag with this database's id. [`ErrorKind::ConfigInvalid`] while its servers are published elsewhere.
     pub async fn open(client: Client, database: D1Executor) -> Result<Self> {
-        let registry_id = database.database_id().into();
-        let store = Store::open(database).await.map_err(|error| error.with_operation("open publisher"))?;
-        let scripts = Scripts::new(client.clone());
-        Ok(Self { scripts, store, client, registry_id, subdomain: Arc::default() })
+        let account = Account::new(client, database.database_id());
+        let store = Store::open(database, Placement::AccountScripts).await;
+        let store = store.map_err(|error| error.with_operation("open publisher"))?;
+        Ok(Self { account, store, memory: Memory::default() })
+    }
+
+    /// Keeps a resource of the account, by its id or name, from the bindings of servers. The registry's database and the
+    /// Container Manager are in any case.
+    #[must_use]
+    pub fn with_private(mut self, id: &str) -> Self {
+        self.account.keep_private(id);
+        self
     }
 
     fn script<'a>(&'a self, server: &'a ServerRef) -> OwnScript<'a> {
-        OwnScript { scripts: &self.scripts, store: &self.store, server, tag: self.tag(server.id) }
+        OwnScript { account: &self.account, store: &self.store, memory: &self.memory, server }
     }
 
-    fn tag(&self, id: ServerId) -> String {
-        format!("metamcp:{}:{id}", self.registry_id)
-    }
-
-    /// The id in a tag of ours.
-    fn server_of(&self, tag: &str) -> Option<ServerId> {
-        let (registry, id) = tag.strip_prefix("metamcp:")?.rsplit_once(':')?;
-        (registry == &*self.registry_id).then(|| id.parse().ok().map(ServerId))?
-    }
-
-    /// Where a host name of the account answers.
-    async fn url(&self, label: &str) -> Result<Url> {
-        let subdomain = self.subdomain.get_or_try_init(|| self.scripts.account_subdomain()).await?;
-        let host = format!("{label}.{subdomain}.workers.dev");
-        let url = match self.client.config().workers_dev_url() {
-            None => format!("https://{host}/mcp"),
-            Some(base) => format!("{base}{host}/mcp"),
-        };
-        Url::parse(&url)
-            .map_err(|error| Error::new(ErrorKind::Unexpected, format!("{url} is not a URL")).with_source(error))
+    async fn endpoint_at(&self, label: &str, server: &ServerRef, callers: Callers) -> Result<Endpoint> {
+        Ok(self.account.endpoint(self.account.scripts.url(label, "mcp").await?, server.id, callers))
     }
 
     async fn published(&self, script: api::Script) -> Result<Option<PublishedServer>> {
-        let id = script.tags.iter().flatten().find_map(|tag| self.server_of(tag));
-        let Some((id, name)) = id.zip(script.id.parse::<ServerName>().ok()) else { return Ok(None) };
-        let server = ServerRef { id, name };
-        let active = self.script(&server).live().await?.map(|(_, version)| version);
+        let Some(server) = self.account.owner(&script.id, &script.tags.unwrap_or_default()) else { return Ok(None) };
+        let active = self.script(&server).live_version().await?;
         Ok(Some(PublishedServer { server, active }))
     }
 }
@@ -97,12 +92,15 @@ impl WorkerPublisher {
 #[async_trait]
 impl Publisher for WorkerPublisher {
     async fn stage(&self, server: &ServerRef, artifact: &Artifact) -> Result<Staged> {
+        // Asked for first: of a version whose URL could not be told nobody would know.
+        self.account.scripts.url(server.name.as_str(), "mcp").await?;
         let (version, upload) =
             self.script(server).stage(artifact).await.map_err(|error| error.with_operation("stage"))?;
         let preview = match upload {
             Some(upload) if !artifact.settings.has_durable_state() => {
                 let label = format!("{}-{}", upload.get(..8).unwrap_or(&upload), server.name);
-                Some(Endpoint::new(self.url(&label).await?))
+                let callers = Callers::with_token(artifact.settings.bearer_secret.is_some());
+                Some(self.endpoint_at(&label, server, callers).await?)
             }
             _ => None,
         };
@@ -110,15 +108,21 @@ impl Publisher for WorkerPublisher {
     }
 
     async fn activate(&self, server: &ServerRef, version: &VersionId) -> Result<Endpoint> {
-        self.script(server).activate(version).await.map_err(|error| error.with_operation("activate"))?;
-        Ok(Endpoint::new(self.url(server.name.as_str()).await?))
+        let callers = self.script(server).activate(version).await.map_err(|error| error.with_operation("activate"))?;
+        self.endpoint_at(server.name.as_str(), server, callers).await
+    }
+
+    /// [`CloudflareConfig::settle_time`](crate::CloudflareConfig::settle_time).
+    fn settle_time(&self) -> Duration {
+        self.account.client.config().settle_time()
     }
 
     async fn discard(&self, server: &ServerRef, version: &VersionId) -> Result<()> {
-        let live = self.script(server).live().await?;
-        if live.is_some_and(|(_, live)| live == *version) {
-            let message = format!("version {version} of server {} is live", server.name);
-            return Err(Error::new(ErrorKind::Conflict, message).with_help("activate another version first"));
+        // A version that is given up may have failed for something that was changed by hand.
+        self.memory.forget(server.id);
+        drop(self.memory.take_staged(version));
+        if self.script(server).active().await?.as_ref() == Some(version) {
+            return Err(is_live(server, version));
         }
         // Cloudflare removes no single version; it keeps the newest hundred.
         self.store.remove(server.id, version).await.map_err(|error| error.with_operation("discard"))
@@ -129,40 +133,32 @@ impl Publisher for WorkerPublisher {
         if stored.is_empty() {
             return Ok(Vec::new());
         }
-        let live = self.script(server).live().await?.map(|(_, version)| version);
-        let published = |stored: store::StoredVersion| PublishedVersion {
-            active: live.as_ref() == Some(&stored.version),
-            version: stored.version,
-            artifact: stored.artifact,
-            created_at: stored.created_at,
-        };
-        Ok(stored.into_iter().map(published).collect())
+        let live = self.script(server).active().await?;
+        Ok(stored.into_iter().map(|stored| stored.published(live.as_ref())).collect())
     }
 
-    /// Asks for each server's live version, with two requests for each.
+    /// One request for all of them, and one for each server whose live version was deployed from here; two for others.
     async fn list_servers(&self) -> Result<Vec<PublishedServer>> {
-        let scripts = self.scripts.list().await.map_err(|error| error.with_operation("list servers"))?;
-        let published = stream::iter(scripts).map(|script| self.published(script)).buffer_unordered(CONCURRENT);
-        let mut published: Vec<_> = published.try_filter_map(async |server| Ok(server)).try_collect().await?;
-        published.sort_by(|a, b| a.server.name.cmp(&b.server.name));
-        Ok(published)
+        let scripts = self.account.scripts.list().await.map_err(|error| error.with_operation("list servers"))?;
+        published(scripts, |script| self.published(script)).await
     }
 
     async fn endpoint(&self, server: &ServerRef) -> Result<Endpoint> {
-        if self.script(server).live().await?.is_none() {
-            let error = Error::new(ErrorKind::NotFound, format!("server {} has no live version", server.name));
-            return Err(error.with_help("deploy it first"));
-        }
-        Ok(Endpoint::new(self.url(server.name.as_str()).await?))
+        let callers = self.script(server).live_callers().await?.ok_or_else(|| not_live(server))?;
+        self.endpoint_at(server.name.as_str(), server, callers).await
     }
 
-    /// [`ErrorKind::Unsupported`]: a tail of a script begins when it is opened and has no lines of before.
-    async fn logs(&self, server: &ServerRef, _options: LogOptions) -> Result<Vec<LogLine>> {
-        if !self.script(server).exists().await? {
-            return Ok(Vec::new());
-        }
-        let error = Error::new(ErrorKind::Unsupported, "logs of servers on Cloudflare cannot be read here yet");
-        Err(error.with_help(format!("run `wrangler tail {}`, or open the Worker's logs in the dashboard", server.name)))
+    /// What the server writes from now on, for the time of
+    /// [`CloudflareConfig::log_window`](crate::CloudflareConfig::log_window) or until there are enough lines: Cloudflare
+    /// keeps none of before. The server itself puts `[secret NAME]` in the place of a secret's value, since nobody else
+    /// can read it. Errors that leave a timer's function count as logged.
+    async fn logs(&self, server: &ServerRef, options: LogOptions) -> Result<Vec<LogLine>> {
+        self.script(server).listen(options).await.map_err(|error| error.with_operation("logs"))
+    }
+
+    async fn listen(&self, server: &ServerRef, version: &VersionId) -> Result<Option<Box<dyn LogListener>>> {
+        let listener = self.script(server).listen_to(version).await.map_err(|error| error.with_operation("listen"))?;
+        Ok(Some(Box::new(listener)))
     }
 
     async fn unpublish(&self, server: &ServerRef) -> Result<()> {
@@ -180,4 +176,67 @@ impl Publisher for WorkerPublisher {
     async fn list_secret_names(&self, server: &ServerRef) -> Result<Vec<EnvName>> {
         self.script(server).secret_names().await.map_err(|error| error.with_operation("list_secret_names"))
     }
+}
+
+/// Looks at scripts, several at once, for those of servers; in order of names.
+async fn published<F>(scripts: Vec<api::Script>, look: impl Fn(api::Script) -> F) -> Result<Vec<PublishedServer>>
+where
+    F: Future<Output = Result<Option<PublishedServer>>>,
+{
+    let looked = stream::iter(scripts).map(look).buffer_unordered(CONCURRENT);
+    let mut found: Vec<_> = looked.try_filter_map(async |server| Ok(server)).try_collect().await?;
+    found.sort_by(|a, b| a.server.name.cmp(&b.server.name));
+    Ok(found)
+}
+
+/// Tells of a script that is still there, though it never had a version and nobody asked for it.
+fn warn_if_left(server: &ServerRef, removed: Result<()>) {
+    if let Err(error) = removed {
+        tracing::warn!(%error, server = %server.name, "a script without versions could not be removed");
+    }
+}
+
+/// Names of secrets in order, without our own keys: those are no names that a definition can have.
+fn definable(secrets: Vec<String>) -> Vec<EnvName> {
+    let mut names: Vec<EnvName> = secrets.into_iter().filter_map(|name| name.parse().ok()).collect();
+    names.sort();
+    names
+}
+
+fn not_live(server: &ServerRef) -> Error {
+    Error::new(ErrorKind::NotFound, format!("server {} has no live version", server.name)).with_help("deploy it first")
+}
+
+/// The error of a Worker that answers with what was not deployed from here.
+fn changed_outside(server: &ServerRef) -> Error {
+    let message = format!("the Worker {} was changed outside Meta-MCP", server.name);
+    Error::new(ErrorKind::Conflict, message).with_help("deploy the server to replace it")
+}
+
+/// The error of discarding a version that is served.
+fn is_live(server: &ServerRef, version: &VersionId) -> Error {
+    Error::new(ErrorKind::Conflict, format!("version {version} of server {} is live", server.name))
+        .with_help("activate another version first")
+}
+
+/// The error of a version that is not among those that are kept.
+fn not_listed(server: &ServerRef, version: &VersionId) -> Error {
+    Error::new(ErrorKind::NotFound, format!("version {version} of server {} is not listed", server.name))
+        .with_help("list the versions to see those that are kept")
+}
+
+/// A version's name.
+fn new_version() -> Result<VersionId> {
+    VersionId::try_from(Uuid::new_v4().to_string())
+        .map_err(|error| Error::new(ErrorKind::Unexpected, "a UUID is no version id").with_source(error))
+}
+
+/// Refuses a version that would answer nobody, not even its own check.
+fn check_bearer_secret(artifact: &Artifact, is_set: impl Fn(&str) -> bool) -> Result<()> {
+    let Some(name) = artifact.settings.bearer_secret.as_ref().filter(|name| !is_set(name.as_str())) else {
+        return Ok(());
+    };
+    let server = &artifact.settings.name;
+    let message = format!("the secret {name}, which callers of server {server} authenticate with, is not set");
+    Err(Error::new(ErrorKind::ConfigInvalid, message).with_help("set it, then deploy"))
 }

@@ -1,19 +1,15 @@
-//! D1, Workers KV and the scripts of an account, as the emulator has them, keep every promise of the traits.
+//! D1, Workers KV, the scripts of an account and of a dispatch namespace, as the emulator has them, keep every promise of the traits.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod account;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use account::Account;
-use metamcp_cloudflare::{D1Executor, D1Registry, WorkerPublisher, WorkersKvCache};
+use metamcp_cloudflare::{D1Executor, D1Registry, DispatchPublisher, WorkerPublisher, WorkersKvCache};
 use metamcp_core::contract::Subject;
-use metamcp_core::{
-    Artifact, COMPATIBILITY_DATE, EffectiveLimits, KvCache, Module, ModuleKind, Publisher, Registry, ServerName,
-    WorkerSettings,
-};
+use metamcp_core::{KvCache, Publisher, Registry};
 
 mod registry {
     metamcp_core::registry_contract!(super::registry());
@@ -24,7 +20,11 @@ mod kv_cache {
 }
 
 mod publisher {
-    metamcp_core::publisher_contract!(super::publisher(), super::artifact);
+    metamcp_core::publisher_contract!(super::publisher(), super::account::artifact);
+}
+
+mod dispatch_publisher {
+    metamcp_core::publisher_contract!(super::dispatch_publisher(), super::account::artifact);
 }
 
 async fn registry() -> Subject<dyn Registry> {
@@ -46,26 +46,9 @@ async fn publisher() -> Subject<dyn Publisher> {
     Subject::<dyn Publisher>::new(Arc::new(publisher)).keeping(account)
 }
 
-fn artifact(name: &ServerName, number: u32) -> Artifact {
-    let source = format!("export default {{ fetch: () => new Response('{number}') }};");
-    let module = Module { kind: ModuleKind::EsModule, content: source.into() };
-    Artifact {
-        modules: BTreeMap::from([("index.js".to_owned(), module)]),
-        main_module: "index.js".to_owned(),
-        settings: WorkerSettings {
-            name: name.clone(),
-            compatibility_date: COMPATIBILITY_DATE.to_owned(),
-            compatibility_flags: Vec::new(),
-            vars: BTreeMap::new(),
-            secrets: Vec::new(),
-            bearer_secret: None,
-            bindings: BTreeMap::new(),
-            durable_objects: Vec::new(),
-            crons: Vec::new(),
-            egress: None,
-            limits: EffectiveLimits::default(),
-            tool_timeouts_ms: BTreeMap::new(),
-            dependencies: BTreeMap::new(),
-        },
-    }
+async fn dispatch_publisher() -> Subject<dyn Publisher> {
+    let account = Account::start().await;
+    let database = D1Executor::open(account.client(), "meta-mcp-db").await.unwrap();
+    let publisher = DispatchPublisher::open(account.client(), database, "meta-mcp").await.unwrap();
+    Subject::<dyn Publisher>::new(Arc::new(publisher)).keeping(account)
 }

@@ -6,16 +6,19 @@ mod account;
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use account::{Account, ID, TOKEN};
 use metamcp_cloudflare::{D1Executor, D1Registry, WorkersKvCache};
-use metamcp_cloudflare_emulator::SeenUpload;
+use metamcp_cloudflare_emulator::{Effect, Fault, SeenUpload};
+use metamcp_core::registry::Expect;
+use metamcp_core::registry::sql::{SqlExecutor, Statement};
 use metamcp_core::{ErrorKind, KvCache, Registry, ServerDefinition, Ttl, generate, validate};
 use rmcp::ServiceExt;
 use rmcp::model::CallToolRequestParams;
 use rmcp::transport::StreamableHttpClientTransport;
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -81,7 +84,15 @@ impl<'a> Wrangler<'a> {
     }
 
     async fn run_with(&self, program: impl AsRef<Path>, arguments: &[&str], input: Stdio) -> Result<String, String> {
-        let command = Command::new(program.as_ref())
+        let command = self.command(program, arguments).stdin(input).output();
+        let output = timeout(LIMIT, command).await.expect("it ends in time").expect("it is on PATH");
+        let said = [output.stdout.as_slice(), &output.stderr].map(String::from_utf8_lossy).concat();
+        if output.status.success() { Ok(said) } else { Err(said) }
+    }
+
+    fn command(&self, program: impl AsRef<Path>, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program.as_ref());
+        command
             .args(arguments)
             .current_dir(self.folder.path())
             .env("HOME", self.folder.path())
@@ -90,12 +101,8 @@ impl<'a> Wrangler<'a> {
             .env("CLOUDFLARE_ACCOUNT_ID", ID)
             .env("WRANGLER_SEND_METRICS", "false")
             .env("CI", "true")
-            .stdin(input)
-            .kill_on_drop(true)
-            .output();
-        let output = timeout(LIMIT, command).await.expect("it ends in time").expect("it is on PATH");
-        let said = [output.stdout.as_slice(), &output.stderr].map(String::from_utf8_lossy).concat();
-        if output.status.success() { Ok(said) } else { Err(said) }
+            .kill_on_drop(true);
+        command
     }
 }
 
@@ -138,8 +145,29 @@ async fn wrangler_works_on_the_registry_beside_us() {
     let second = D1Executor::open(account.client(), "second").await.unwrap();
     wrangler.write("wrangler.jsonc", &config(second.database_id()).replace("meta-mcp-db", "second"));
     wrangler.wrangler(&d1(&["migrations", "apply", "second"])).await;
-    D1Registry::open(second).await.unwrap();
+    let schema = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite%' AND name <> 'd1_migrations'
+         ORDER BY type, name";
+    let schema = || vec![Statement::new(schema, [])];
+    D1Registry::open(second.clone()).await.unwrap();
+    assert_eq!(second.execute(schema()).await.unwrap(), executor.execute(schema()).await.unwrap());
 
+    // A whole registry, by way of a file.
+    let record = registry.put_server(&validate(&server("it's;\n")).unwrap(), Expect::Absent).await.unwrap();
+    wrangler.write("registry.sql", &registry.export().await.unwrap());
+    wrangler.wrangler(&["d1", "create", "third"]).await;
+    let third = D1Executor::open(account.client(), "third").await.unwrap();
+    wrangler.write("wrangler.jsonc", &config(third.database_id()).replace("meta-mcp-db", "third"));
+    wrangler.wrangler(&d1(&["execute", "third", "--file", "registry.sql", "--yes"])).await;
+    let copy = D1Registry::open(third).await.unwrap();
+    assert_eq!(copy.get_server(&record.id.into()).await.unwrap(), record);
+    let listed = wrangler.wrangler(&d1(&["migrations", "list", "third"])).await;
+    assert!(listed.contains("No migrations to apply"), "{listed}");
+    // The same by our own hand.
+    let fourth = D1Executor::open(account.client(), "fourth").await.unwrap();
+    let copy = D1Registry::import(fourth, &registry.export().await.unwrap()).await.unwrap();
+    assert_eq!(copy.get_server(&record.id.into()).await.unwrap(), record);
+
+    wrangler.write("wrangler.jsonc", &config(second.database_id()).replace("meta-mcp-db", "second"));
     wrangler.write("rows.sql", "CREATE TABLE extra (x TEXT);\nINSERT INTO extra VALUES ('one;'), ('two');\n");
     wrangler.wrangler(&d1(&["execute", "second", "--file", "rows.sql", "--yes"])).await;
     wrangler.wrangler(&d1(&["export", "second", "--output", "dump.sql"])).await;
@@ -184,7 +212,10 @@ fn server(answer: &str) -> ServerDefinition {
 }
 
 async fn ask(account: &Account) -> String {
-    let url = format!("{}by-wrangler.emulator.workers.dev/mcp", account.emulator.workers_dev_url());
+    ask_at(&format!("{}by-wrangler.emulator.workers.dev/mcp", account.emulator.workers_dev_url())).await
+}
+
+async fn ask_at(url: &str) -> String {
     let client = ().serve(StreamableHttpClientTransport::from_uri(url)).await.unwrap();
     let result = client.call_tool(CallToolRequestParams::new("version")).await.unwrap();
     client.cancel().await.unwrap();
@@ -213,6 +244,105 @@ async fn wrangler_deploys_what_we_generate() {
     wrangler.wrangler(&["delete", "--force"]).await;
     let url = format!("{}by-wrangler.emulator.workers.dev/mcp", account.emulator.workers_dev_url());
     assert_eq!(reqwest::get(url).await.unwrap().status(), 404);
+}
+
+/// An update by both, with 50 ms added to each request; prints what the README's table says.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Node 22"]
+#[expect(clippy::print_stderr, reason = "the figures are for whoever runs it")]
+async fn an_update_takes_fewer_requests_than_wranglers() {
+    let account = Account::start().await;
+    let wrangler = Wrangler::install_project(&account, &server("one")).await;
+    wrangler.wrangler(&["deploy"]).await;
+    let meta = metamcp_cloudflare::open(account.config()).await.unwrap();
+    let mut ours = server("one");
+    ours.name = "by-us".to_owned();
+    meta.servers().create(&ours).await.unwrap();
+    meta.deployments().deploy(&"by-us".parse().unwrap()).await.unwrap();
+    ours.tools = server("two").tools;
+    meta.servers().edit(&"by-us".parse().unwrap(), |_| Ok(ours.clone())).await.unwrap();
+    wrangler.write_project(&server("two"));
+
+    let slow = Fault { method: None, path: String::new(), skip: 0, times: u32::MAX, effect: Effect::Delay(50) };
+    account.emulator.faults().add(slow);
+    let requests = || account.emulator.faults().seen().len();
+    let (before, begin) = (requests(), Instant::now());
+    wrangler.wrangler(&["deploy"]).await;
+    let (wranglers, took) = (requests() - before, begin.elapsed());
+    eprintln!("wrangler deploy: {wranglers} requests, {} ms", took.as_millis());
+    let (before, begin) = (requests(), Instant::now());
+    meta.deployments().deploy(&"by-us".parse().unwrap()).await.unwrap();
+    let (our, took) = (requests() - before, begin.elapsed());
+    eprintln!("deployments().deploy, checked twice: {our} requests, {} ms", took.as_millis());
+    assert!(our < wranglers, "{our} requests, wrangler {wranglers}");
+    assert_eq!(ask(&account).await, "two none");
+    meta.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Node 22"]
+async fn wrangler_deploys_into_a_dispatch_namespace() {
+    let account = Account::start().await;
+    let wrangler = Wrangler::install_project(&account, &server("one")).await;
+    wrangler.wrangler(&["dispatch-namespace", "create", "meta-mcp"]).await;
+    let said = wrangler.wrangler(&["dispatch-namespace", "list"]).await;
+    assert!(said.contains("meta-mcp"), "{said}");
+    wrangler.wrangler(&["deploy", "--dispatch-namespace", "meta-mcp"]).await;
+    // The dispatcher comes with a server of ours.
+    let meta = metamcp_cloudflare::open(account.config().with_dispatch_namespace("meta-mcp").unwrap()).await.unwrap();
+    let mut ours = server("ours");
+    ours.name = "ours".to_owned();
+    let record = meta.servers().create(&ours).await.unwrap();
+    let deployment = meta.deployments().deploy(&record.id.into()).await.unwrap();
+    let theirs = deployment.url.as_str().replace("/ours/mcp", "/by-wrangler/mcp");
+    assert_eq!(ask_at(&theirs).await, "one none");
+    assert_eq!(ask_at(deployment.url.as_str()).await, "ours none");
+    wrangler.write_project(&server("two"));
+    wrangler.wrangler(&["deploy", "--dispatch-namespace", "meta-mcp"]).await;
+    assert_eq!(ask_at(&theirs).await, "two none");
+    // Neither does it take ours for its own, nor do we take its.
+    meta.deployments().remove(&record.id.into()).await.unwrap();
+    wrangler.wrangler(&["dispatch-namespace", "delete", "meta-mcp"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Node 22"]
+async fn wrangler_tails_what_runs() {
+    let account = Account::start().await;
+    let mut logging = server("one");
+    logging.tools[0].implementation = "console.log('from the body', 1); return 'logged';".into();
+    let wrangler = Wrangler::install_project(&account, &logging).await;
+    wrangler.wrangler(&["deploy"]).await;
+    let program = wrangler.folder.path().join("node_modules/.bin/wrangler");
+    let mut tailing = wrangler
+        .command(program, &["tail", "by-wrangler", "--format", "json"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(tailing.stdout.take().unwrap()).lines();
+    let hear = async {
+        let mut heard = String::new();
+        while !heard.contains("from the body") {
+            heard.push_str(&lines.next_line().await.unwrap().expect("the tail goes on"));
+        }
+        heard
+    };
+    // A call that a line cut off would never log.
+    let call = async {
+        loop {
+            assert_eq!(ask(&account).await, "logged");
+        }
+    };
+    let heard = timeout(LIMIT, async {
+        tokio::select! { heard = hear => heard, () = call => String::new() }
+    })
+    .await;
+    // It is a tree of processes, which do not all end by themselves.
+    let group = format!("-{}", tailing.id().unwrap());
+    assert!(Command::new("kill").args(["-KILL", "--", &group]).status().await.unwrap().success());
+    assert!(heard.expect("it is heard in time").contains("by-wrangler"));
 }
 
 /// A definition with one of everything that an upload's metadata speaks of.
@@ -262,7 +392,8 @@ async fn our_upload_says_what_wranglers_says() {
 
     let meta = metamcp_cloudflare::open(account.config()).await.unwrap();
     let record = meta.servers().create(&definition).await.unwrap();
-    meta.deployments().deploy(&record.id.into()).await.unwrap();
+    // So is ours: the emulator has not all that it is bound to.
+    meta.deployments().deploy(&record.id.into()).await.unwrap_err();
 
     let uploads = account.emulator.uploads();
     let (theirs, ours) = (&uploads[0], &uploads[uploads.len() - 1]);

@@ -1,4 +1,4 @@
-//! [`Builder`] turns a source tree into an [`Artifact`]; an [`Environment`] is a place where commands run.
+//! A [`Builder`] turns a source tree into an [`Artifact`]; commands run in an [`Environment`].
 
 mod queue;
 
@@ -20,31 +20,32 @@ use crate::{Error, ErrorKind, Result};
 
 pub use self::queue::{report_queue_place, with_queue_report};
 
-/// Builds servers, and lends isolated environments for builds and commands.
+/// Builds servers, and provides isolated environments for commands.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Builder: Debug + Send + Sync + 'static {
-    /// Builds a project. Deterministic where nothing is downloaded: the same tree gives the same artifact.
+    /// Builds a project. The same tree gives the same artifact, unless the build downloads something.
     ///
     /// [`ErrorKind::BuildFailed`] with the tool's own message; [`ErrorKind::Unsupported`] for what this builder
     /// cannot build (npm dependencies without a container); [`ErrorKind::ConfigInvalid`] if the machine lacks a
-    /// tool, with what to install; [`ErrorKind::TimedOut`] after the builder's limit. Leaves nothing behind.
+    /// tool, with what to install; [`ErrorKind::TimedOut`] after the builder's limit. A failed build leaves nothing
+    /// behind.
     async fn build(&self, source: &SourceTree, settings: &WorkerSettings) -> Result<Artifact>;
 
-    /// Identifies builder and toolchain: part of the build cache's key, changed whenever output may change.
-    /// `None` where building costs less than reading a cache.
+    /// Identifies the builder and its toolchain in the build cache's key: it changes whenever the output may change.
+    /// `None` if building costs less than reading a cache.
     fn fingerprint(&self) -> Option<String>;
 
-    /// Makes an isolated environment with a template's files in it. At most a configured number (3 by default)
-    /// exist at once; others wait in order, up to the builder's limit ([`ErrorKind::TimedOut`]), and hear their place
-    /// by [`with_queue_report`].
+    /// Creates an isolated environment that contains a template's files. At most a configured number of environments
+    /// (3 by default) exist at once. Further callers wait in order, up to the builder's limit
+    /// ([`ErrorKind::TimedOut`]); [`with_queue_report`] tells them their place.
     ///
-    /// The default refuses with [`ErrorKind::Unsupported`]: not every builder has a container.
+    /// The default implementation returns [`ErrorKind::Unsupported`], for builders without containers.
     async fn create_environment(&self, server: &ServerName, template: TemplateKind) -> Result<Arc<dyn Environment>> {
         Err(no_environments(&format!("an environment for server {server} ({template})")))
     }
 
-    /// An environment that still exists, by its container id; [`ErrorKind::NotFound`] otherwise.
+    /// Finds an environment by its container id; [`ErrorKind::NotFound`] if it no longer exists.
     async fn environment(&self, container_id: &str) -> Result<Arc<dyn Environment>> {
         Err(no_environments(&format!("environment {container_id:?}")))
     }
@@ -60,22 +61,22 @@ fn no_environments(wanted: &str) -> Error {
         .with_help("open with a container builder to run commands")
 }
 
-/// An isolated place with a workspace folder, where commands run: the seed's Container Manager.
+/// An isolated place with a workspace folder, in which commands run.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Environment: Debug + Send + Sync + 'static {
-    /// What is installed in it.
+    /// Tells what is installed in it.
     async fn info(&self) -> Result<EnvironmentInfo>;
 
-    /// Runs a command line in a shell. A command past its timeout is killed with its children and answers
+    /// Runs a command line in a shell. Exceeding the timeout kills the command with its children and returns
     /// [`ErrorKind::TimedOut`]; the environment stays usable. A non-zero exit code is an `Ok` output.
     async fn exec(&self, command: &Command) -> Result<CommandOutput>;
 
-    /// The same, and what the command writes goes to `output` as it comes, both streams in one order. A receiver that is
-    /// slow slows the command, within its timeout; one that is gone is nothing to the command. What is returned is cut
-    /// at the environment's limit, what is streamed is not.
+    /// Runs a command line like [`Environment::exec`] and sends its output to `output` as it is written, both streams in
+    /// one order. A slow receiver slows the command, within its timeout; a dropped one does not affect it. The returned
+    /// output is cut at the environment's limit, the streamed one is not.
     ///
-    /// The default streams nothing before the command ended.
+    /// The default implementation sends the output once the command has ended.
     async fn exec_streaming(&self, command: &Command, output: mpsc::Sender<OutputChunk>) -> Result<CommandOutput> {
         let finished = self.exec(command).await?;
         for (stream, text) in [(OutputStream::Stdout, &finished.stdout), (OutputStream::Stderr, &finished.stderr)] {
@@ -86,13 +87,13 @@ pub trait Environment: Debug + Send + Sync + 'static {
         Ok(finished)
     }
 
-    /// Writes a file, making its folders. The path is relative to the workspace and may not leave it.
+    /// Writes a file and creates its folders. The path is relative to the workspace and may not leave it.
     async fn write_file(&self, path: &str, content: Bytes) -> Result<()>;
 
-    /// A file's bytes; [`ErrorKind::NotFound`] if there is none.
+    /// Reads a file; [`ErrorKind::NotFound`] if it does not exist.
     async fn read_file(&self, path: &str) -> Result<Bytes>;
 
-    /// Names in a folder, sorted; folders end with `/`.
+    /// Lists the names in a folder, sorted; those of folders end with `/`.
     async fn list_files(&self, path: &str) -> Result<Vec<String>>;
 
     /// Removes a file or folder; removing an absent one succeeds.
@@ -119,6 +120,7 @@ pub struct EnvironmentInfo {
 
 /// A command line with its limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Command {
     /// The command line, for `sh -c`.
     pub line: String,
@@ -131,18 +133,46 @@ pub struct Command {
 }
 
 impl Command {
-    /// A command line in the workspace folder, without further variables.
+    /// Longest command line in bytes.
+    pub const MAX_LINE_BYTES: usize = 64 * 1024;
+    /// Longest timeout.
+    pub const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
+
+    /// A command line that runs in the workspace folder, without further variables.
     pub fn new(line: impl Into<String>, timeout: Duration) -> Self {
         Self { line: line.into(), working_directory: String::new(), timeout, variables: BTreeMap::new() }
     }
+
+    /// Checks the bounds that every environment has: [`ErrorKind::LimitExceeded`] if the line or the timeout is too
+    /// long, [`ErrorKind::ConfigInvalid`] if the line or a variable cannot be passed to a program.
+    pub fn check(&self) -> Result<()> {
+        if self.line.len() > Self::MAX_LINE_BYTES {
+            let message = format!("the command line is longer than {} bytes", Self::MAX_LINE_BYTES);
+            return Err(Error::new(ErrorKind::LimitExceeded, message).with_help("write it to a file"));
+        }
+        if self.timeout > Self::MAX_TIMEOUT {
+            let message = format!("the timeout is longer than {} s", Self::MAX_TIMEOUT.as_secs());
+            return Err(Error::new(ErrorKind::LimitExceeded, message));
+        }
+        if self.line.contains('\0') {
+            return Err(Error::new(ErrorKind::ConfigInvalid, "the command line holds a NUL character"));
+        }
+        let is_name = |name: &str| !name.is_empty() && !name.contains(['=', '\0']);
+        match self.variables.iter().find(|(name, value)| !is_name(name) || value.contains('\0')) {
+            Some((name, _)) => {
+                Err(Error::new(ErrorKind::ConfigInvalid, format!("{name:?} is no environment variable")))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
-/// A piece of what a command writes. It may end within a character.
+/// A piece of a command's output. It may end in the middle of a character.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputChunk {
-    /// Where it was written.
+    /// Which output it was written to.
     pub stream: OutputStream,
-    /// What was written.
+    /// The bytes that were written.
     pub content: Bytes,
 }
 
@@ -155,7 +185,7 @@ pub enum OutputStream {
     Stderr,
 }
 
-/// What a finished command left.
+/// The outcome of a command that ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandOutput {
     /// Standard output, cut at the environment's limit.

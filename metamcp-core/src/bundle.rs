@@ -4,9 +4,13 @@
 //! plain modules, so building a server is copying.
 
 mod builder;
+mod esbuild;
 mod imports;
+mod packages;
 mod toolchain;
+mod worker;
 
 pub use builder::BundleBuilder;
 pub use imports::package_imports;
+pub use packages::{add_packages, package_modules};
 pub use toolchain::Toolchain;

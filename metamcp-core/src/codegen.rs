@@ -7,8 +7,8 @@ mod context;
 mod project;
 mod template;
 
-use crate::validate::ValidDefinition;
-use crate::{Result, SourceTree};
+use crate::validate::{ValidDefinition, validate};
+use crate::{Error, ErrorKind, Result, ServerDefinition, ServerName, SourceTree, TemplateKind};
 
 /// Where the generated description of the server stands in the tree.
 pub(crate) const DEFINITION_PATH: &str = "src/definition.json";
@@ -53,4 +53,14 @@ pub fn generate(definition: &ValidDefinition) -> Result<SourceTree> {
         tree.insert(&format!("{BODIES_FOLDER}{}.js", body.module), render.body(body)?)?;
     }
     Ok(tree)
+}
+
+/// Generates the project of a server that has nothing of its own yet: what an environment begins with.
+pub fn generate_empty(server: &ServerName, template: TemplateKind) -> Result<SourceTree> {
+    let definition = serde_json::json!({
+        "name": server, "description": format!("The server {server}."), "template": template
+    });
+    let definition: ServerDefinition = serde_json::from_value(definition)
+        .map_err(|error| Error::new(ErrorKind::Unexpected, "an empty definition is not read").with_source(error))?;
+    generate(&validate(&definition)?)
 }

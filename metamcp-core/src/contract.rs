@@ -83,6 +83,9 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Subject<T> {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! contract_cases {
+    ($suite:ident [in_turn] ($subject:expr) () $($case:ident)*) => {
+        $($crate::contract::$suite::$case($subject).await;)*
+    };
     ($suite:ident $attributes:tt $make:tt $more:tt $($case:ident)*) => {
         $($crate::contract_case!($suite $attributes $make $more $case);)*
     };
@@ -101,9 +104,11 @@ macro_rules! contract_case {
     };
 }
 
-/// Tests a [`Registry`](crate::Registry) against every promise of the trait.
+/// Tests a [`Registry`](crate::Registry) against every promise of the trait. `in_turn, registry` runs all of it on one
+/// `&dyn Registry` within an async test, where making one takes long.
 #[macro_export]
 macro_rules! registry_contract {
+    (in_turn, $registry:expr) => { $crate::registry_contract!(@ [in_turn] ($registry)); };
     (ignore = $reason:literal, $make:expr) => { $crate::registry_contract!(@ [ignore = $reason] ($make)); };
     (@ $attributes:tt $make:tt) => {
         $crate::contract_cases! { registry $attributes $make ()
@@ -124,6 +129,7 @@ macro_rules! registry_contract {
             a_page_out_of_bounds_is_refused
             filters_by_status_and_age
             names_that_begin_alike_stay_apart
+            tools_of_all_servers_are_listed_in_order
             versions_read_back_newest_first
             putting_a_version_twice_keeps_one
             a_deployment_is_recorded_step_by_step
@@ -136,6 +142,7 @@ macro_rules! registry_contract {
             only_a_held_lease_is_renewed
             releasing_a_lost_lease_leaves_the_new_holder_alone
             of_racing_acquirers_one_wins
+            leasing_a_server_reads_it
             leases_out_of_bounds_are_refused
             a_server_takes_its_lease_along
             connections_are_listed_by_name
@@ -158,6 +165,7 @@ macro_rules! kv_cache_contract {
             an_overwritten_key_has_one_of_both_values
             deleting_an_absent_key_succeeds
             a_deleted_key_is_not_listed
+            a_deleted_prefix_leaves_the_others
             prefixes_list_in_byte_order
             wildcards_in_keys_are_plain_text
             keys_out_of_bounds_are_refused

@@ -3,6 +3,8 @@
 //! Everything here is serde data in `camelCase`. Defaults that only fill a gap (a limit, a MIME type) are
 //! applied by validation, so that what was written can be shown again unchanged.
 
+mod new;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -26,8 +28,29 @@ use serde_json::{Map, Value};
 /// assert_eq!(definition.version, "1.0.0");
 /// # Ok::<(), serde_json::Error>(())
 /// ```
+///
+/// The same in Rust: `new` takes what is needed, and the rest is assigned. It is checked as any other.
+///
+/// ```
+/// use metamcp_core::{ServerDefinition, ToolDefinition, ToolExample, validate};
+/// use serde_json::{Map, json};
+///
+/// let mut greet =
+///     ToolDefinition::new("greet", "Greets a person by name", "return `Hello, ${parameters.name}!`;");
+/// greet.parameters.insert("name".to_owned(), json!({ "type": "string", "required": true }));
+/// let ada = Map::from_iter([("name".to_owned(), "Ada".into())]);
+/// greet.examples = vec![ToolExample::new(ada, "Hello, Ada!")];
+/// greet.limits.timeout_ms = Some(1_000);
+///
+/// let mut definition = ServerDefinition::new("greeter", "Says hello");
+/// definition.tools = vec![greet];
+/// definition.vars.insert("GREETING".to_owned(), "Hello".into());
+/// validate(&definition)?;
+/// # Ok::<(), metamcp_core::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ServerDefinition {
     /// Unique name: lower-case letters, digits and `-`, at most 53 characters, never of UUID form.
     /// It is part of the URL, so it is fixed after the first deploy.
@@ -66,7 +89,8 @@ pub struct ServerDefinition {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub bindings: BTreeMap<String, Binding>,
     /// Hosts the server may call: `host`, `*.host`, an IP address or a CIDR block. Absent: the public
-    /// internet. A private address is reachable only if it stands here as an IP address or CIDR block.
+    /// internet. A private address is reachable only if it stands here as an IP address or CIDR block, which callers of
+    /// the MCP server may write only where [`MetaMcp::with_private_egress`](crate::MetaMcp::with_private_egress) allows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<Vec<String>>,
     /// Whether clients of the 2025 revisions get sessions, which `ctx.elicit`, `ctx.sample`, `ctx.listRoots` need with
@@ -93,6 +117,7 @@ pub struct ServerDefinition {
 /// A tool: its schema and a JavaScript function body.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ToolDefinition {
     /// 1 to 64 characters of `A-Z a-z 0-9 _ . -`; no two of one server may differ in case only.
     pub name: String,
@@ -123,6 +148,7 @@ pub struct ToolDefinition {
 /// A call and what it must answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ToolExample {
     /// Arguments of the call.
     #[serde(default)]
@@ -135,6 +161,7 @@ pub struct ToolExample {
 /// A resource (`uri`) or a resource template (`uriTemplate`): exactly one of the two is set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ResourceDefinition {
     /// Absolute URI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -172,6 +199,7 @@ pub struct ResourceDefinition {
 /// A prompt: a `template` with `{{variable}}` placeholders, or an `implementation`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
 pub struct PromptDefinition {
     /// The same rules as for a tool's name.
     pub name: String,
@@ -197,6 +225,7 @@ pub struct PromptDefinition {
 /// An argument of a prompt. MCP passes all of them as strings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
 pub struct PromptArgument {
     /// Name of the placeholder: letters, digits and `_`.
     pub name: String,
@@ -214,6 +243,7 @@ pub struct PromptArgument {
 /// How long, and by whom, an answer may be kept; clients of MCP 2026-07-28 are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
 pub struct CacheHint {
     /// Milliseconds for which it stays fresh (0 to 31,536,000,000, a year).
     pub ttl_ms: u64,
@@ -236,6 +266,7 @@ pub enum CacheScope {
 /// A platform resource behind `env.NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Binding {
     /// What is bound.
     #[serde(rename = "type")]
@@ -277,6 +308,7 @@ pub enum BindingKind {
 /// Who may call a server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum Auth {
     /// Everybody who reaches it.
     #[default]
@@ -293,6 +325,7 @@ pub enum Auth {
 /// [`EffectiveLimits::default`]: crate::EffectiveLimits
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Limits {
     /// How long one call may take, in milliseconds (1 to 600,000; default 30,000).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -318,6 +351,7 @@ impl Limits {
 /// A tool call that is safe at any time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Probe {
     /// Name of the tool.
     pub tool: String,

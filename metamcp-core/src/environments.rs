@@ -9,7 +9,8 @@ use crate::connection::effective;
 use crate::meta_mcp::Backends;
 use crate::name::{ServerKey, TemplateKind};
 use crate::registry::ServerRecord;
-use crate::validate::validate;
+use crate::trace::{traced, verb};
+use crate::validated::validated;
 use crate::{ErrorKind, Result};
 
 /// How long a build by hand may take.
@@ -31,24 +32,27 @@ impl Environments {
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where the builder has no containers;
     /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if all of them are taken for long.
     pub async fn create(&self, key: &ServerKey, template: Option<TemplateKind>) -> Result<Arc<dyn Environment>> {
-        let record = self.backends.registry.get_server(key).await?;
-        let template = match template {
-            Some(template) => template,
-            None => validate(&record.definition)?.template(),
-        };
-        let environment = self.backends.builder.create_environment(&record.name, template).await?;
-        let noted = async {
-            let id = environment.info().await?.container_id;
-            self.backends.registry.put_container(record.id, Some(id)).await
-        };
-        if let Err(error) = noted.await {
-            // Nobody would know its id.
-            if let Err(error) = environment.destroy().await {
-                tracing::warn!(%error, "an environment that nobody knows of could not be removed");
+        traced(verb!(INFO, "environments.create", server = %key), async move {
+            let record = self.backends.registry.get_server(key).await?;
+            let template = match template {
+                Some(template) => template,
+                None => validated(record.definition.clone()).await?.template(),
+            };
+            let environment = self.backends.builder.create_environment(&record.name, template).await?;
+            let noted = async {
+                let id = environment.info().await?.container_id;
+                self.backends.registry.put_container(record.id, Some(id)).await
+            };
+            if let Err(error) = noted.await {
+                // Nobody would know its id.
+                if let Err(error) = environment.destroy().await {
+                    tracing::warn!(%error, "an environment that nobody knows of could not be removed");
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
-        Ok(environment)
+            Ok(environment)
+        })
+        .await
     }
 
     /// Id of the environment that was made for a server last, if it is still there.
@@ -63,18 +67,21 @@ impl Environments {
 
     /// An environment that exists; [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) otherwise.
     pub async fn get(&self, container_id: &str) -> Result<Arc<dyn Environment>> {
-        self.backends.builder.environment(container_id).await
+        traced(verb!(DEBUG, "environments.get", container_id), self.backends.builder.environment(container_id)).await
     }
 
     /// Writes a server's generated project into an environment, installs its packages and checks it as its author
     /// would: with its own `check` script. A failed check is an `Ok` output with its exit code.
     pub async fn build(&self, container_id: &str, key: &ServerKey) -> Result<CommandOutput> {
-        let environment = self.get(container_id).await?;
-        let record = self.backends.registry.get_server(key).await?;
-        for (path, content) in generate(&effective(&self.backends, &record).await?)?.iter() {
-            environment.write_file(path, content.clone()).await?;
-        }
-        let line = "npm install --ignore-scripts --no-audit --no-fund && npm run check";
-        environment.exec(&Command::new(line, BUILD_LIMIT)).await
+        traced(verb!(INFO, "environments.build", server = %key, container_id), async move {
+            let environment = self.get(container_id).await?;
+            let record = self.backends.registry.get_server(key).await?;
+            for (path, content) in generate(&effective(&self.backends, &record).await?)?.iter() {
+                environment.write_file(path, content.clone()).await?;
+            }
+            let line = "npm install --ignore-scripts --no-audit --no-fund && npm run check";
+            environment.exec(&Command::new(line, BUILD_LIMIT)).await
+        })
+        .await
     }
 }

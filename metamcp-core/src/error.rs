@@ -6,7 +6,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use crate::ValidationErrors;
+use crate::{NameError, ValidationErrors};
 
 /// `Result` with Meta-MCP's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -79,6 +79,7 @@ impl ErrorKind {
 ///     .with_operation("deploy")
 ///     .with_help("list the servers to see their names");
 /// assert_eq!(error.kind(), ErrorKind::NotFound);
+/// assert_eq!(error.operation(), Some("deploy"));
 /// assert_eq!(
 ///     error.to_string(),
 ///     "deploy: server \"weather\" does not exist; list the servers to see their names"
@@ -144,6 +145,11 @@ impl Error {
         self.0.kind
     }
 
+    /// The operation that failed, where one is named: the innermost.
+    pub fn operation(&self) -> Option<&'static str> {
+        self.0.operation
+    }
+
     /// What went wrong, without operation, help and source.
     pub fn message(&self) -> &str {
         &self.0.message
@@ -191,6 +197,23 @@ impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         // `Display` already shows the direct cause, so the chain goes on behind it.
         self.0.source.as_deref().and_then(StdError::source)
+    }
+}
+
+/// [`ErrorKind::NotFound`]: nothing has such a name.
+///
+/// ```
+/// use metamcp_core::{ErrorKind, ServerKey};
+///
+/// fn key(text: &str) -> metamcp_core::Result<ServerKey> {
+///     Ok(text.parse()?)
+/// }
+/// assert_eq!(key("Dice!").unwrap_err().kind(), ErrorKind::NotFound);
+/// ```
+impl From<NameError> for Error {
+    fn from(error: NameError) -> Self {
+        let NameError { problem, help } = error;
+        Self::new(ErrorKind::NotFound, problem).with_help(help)
     }
 }
 

@@ -13,10 +13,14 @@ use crate::meta_mcp::Backends;
 use crate::name::NameError;
 use crate::registry::ApiKeyRecord;
 use crate::source_tree::Digest;
+use crate::text::is_unprintable;
+use crate::trace::{traced, verb};
 use crate::{Error, ErrorKind, Result};
 
 /// What every key begins with, so that scanners for leaked secrets find it.
 const PREFIX: &str = "mmk_";
+/// Hexadecimal digits of the two UUIDs behind it.
+const DIGITS: usize = 64;
 const MAX_NAME: usize = 128;
 const MAX_PATTERNS: usize = 100;
 
@@ -24,6 +28,7 @@ const MAX_PATTERNS: usize = 100;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Scope {
     /// See definitions, code, versions and logs.
     Read,
@@ -41,7 +46,7 @@ pub enum Scope {
 
 impl Scope {
     /// All scopes, from the least to the most.
-    pub const ALL: [Self; 6] = [Self::Read, Self::Call, Self::Write, Self::Deploy, Self::Exec, Self::Admin];
+    pub const ALL: &[Self] = &[Self::Read, Self::Call, Self::Write, Self::Deploy, Self::Exec, Self::Admin];
 
     /// The scope as stored and shown.
     pub fn as_str(self) -> &'static str {
@@ -66,14 +71,15 @@ impl FromStr for Scope {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        Self::ALL.into_iter().find(|scope| scope.as_str() == text).ok_or_else(|| {
-            NameError(format!("{text:?} is no scope; scopes are read, call, write, deploy, exec and admin"))
+        Self::ALL.iter().copied().find(|scope| scope.as_str() == text).ok_or_else(|| {
+            NameError::new(format!("{text:?} is no scope"), "scopes are read, call, write, deploy, exec and admin")
         })
     }
 }
 
 /// A key to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NewApiKey {
     /// Name for people and the audit log.
     pub name: String,
@@ -83,6 +89,13 @@ pub struct NewApiKey {
     pub servers: Vec<String>,
     /// When it ends.
     pub expires_at: Option<OffsetDateTime>,
+}
+
+impl NewApiKey {
+    /// A key with these scopes, for all servers and without an end.
+    pub fn new(name: impl Into<String>, scopes: impl Into<Vec<Scope>>) -> Self {
+        Self { name: name.into(), scopes: scopes.into(), servers: Vec::new(), expires_at: None }
+    }
 }
 
 /// Keys for Meta-MCP's own HTTP endpoint. Cheap to clone.
@@ -98,63 +111,89 @@ impl ApiKeys {
 
     /// Makes a key. It is returned this once: the registry keeps its hash.
     pub async fn create(&self, new: NewApiKey) -> Result<(ApiKeyRecord, SecretString)> {
-        check(&new)?;
-        // Two random UUIDs: 244 bits of the system's randomness.
-        let key = format!("{PREFIX}{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
-        let record = ApiKeyRecord {
-            id: Uuid::new_v4(),
-            name: new.name,
-            hash: Digest::of(&key),
-            scopes: new.scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
-            servers: new.servers,
-            expires_at: new.expires_at,
-            revoked_at: None,
-        };
-        self.backends.registry.put_api_key(&record).await?;
-        Ok((record, key.into()))
+        traced(verb!(INFO, "api_keys.create"), async move {
+            check(&new)?;
+            // Two random UUIDs: 244 bits of the system's randomness.
+            let key = format!("{PREFIX}{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+            let record = ApiKeyRecord {
+                id: Uuid::new_v4(),
+                name: new.name,
+                hash: Digest::of(&key),
+                scopes: new.scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
+                servers: new.servers,
+                expires_at: new.expires_at,
+                revoked_at: None,
+            };
+            self.backends.registry.put_api_key(&record).await?;
+            Ok((record, key.into()))
+        })
+        .await
     }
 
     /// All keys, also revoked and expired ones, in order of creation.
     pub async fn list(&self) -> Result<Vec<ApiKeyRecord>> {
-        self.backends.registry.list_api_keys().await
+        traced(verb!(DEBUG, "api_keys.list"), self.backends.registry.list_api_keys()).await
     }
 
     /// Whether somebody holds a key that can make and end others: valid, with scope `admin`, for all servers.
     pub async fn has_admin(&self) -> Result<bool> {
-        let is_admin = |key: &ApiKeyRecord| key.scopes.iter().any(|scope| scope == Scope::Admin.as_str());
-        let keys = self.list().await?;
-        Ok(keys.iter().any(|key| is_valid(key) && is_admin(key) && key.servers.is_empty()))
+        traced(verb!(DEBUG, "api_keys.has_admin"), async move {
+            let is_admin = |key: &ApiKeyRecord| key.scopes.iter().any(|scope| scope == Scope::Admin.as_str());
+            let keys = self.list().await?;
+            Ok(keys.iter().any(|key| is_valid(key) && is_admin(key) && key.servers.is_empty()))
+        })
+        .await
     }
 
-    /// Ends a key now. Idempotent; [`ErrorKind::NotFound`] for an unknown id.
+    /// Ends a key now; a running endpoint may take it for two seconds more, and ends its streams within five.
+    /// Idempotent; [`ErrorKind::NotFound`] for an unknown id.
     pub async fn revoke(&self, id: Uuid) -> Result<ApiKeyRecord> {
-        let keys = self.backends.registry.list_api_keys().await?;
-        let Some(mut key) = keys.into_iter().find(|key| key.id == id) else {
-            return Err(Error::new(ErrorKind::NotFound, format!("there is no API key {id}")));
-        };
-        if key.revoked_at.is_none() {
-            key.revoked_at = Some(OffsetDateTime::now_utc());
-            self.backends.registry.put_api_key(&key).await?;
-        }
-        Ok(key)
+        traced(verb!(INFO, "api_keys.revoke", %id), async move {
+            let keys = self.backends.registry.list_api_keys().await?;
+            let Some(mut key) = keys.into_iter().find(|key| key.id == id) else {
+                return Err(Error::new(ErrorKind::NotFound, format!("there is no API key {id}")));
+            };
+            if key.revoked_at.is_none() {
+                key.revoked_at = Some(OffsetDateTime::now_utc());
+                self.backends.registry.put_api_key(&key).await?;
+            }
+            Ok(key)
+        })
+        .await
     }
 
     /// The key, if it is known, not revoked and not expired; else [`ErrorKind::Unauthenticated`], which does not say
     /// which of these it was.
     pub async fn authenticate(&self, key: &SecretString) -> Result<ApiKeyRecord> {
-        // The look-up is by hash: how long it takes says nothing about a key.
-        let found = self.backends.registry.find_api_key(&Digest::of(key.expose_secret())).await?;
-        found.filter(is_valid).ok_or_else(|| Error::new(ErrorKind::Unauthenticated, "the API key is not valid"))
+        traced(verb!(DEBUG, "api_keys.authenticate"), async move {
+            let found = match key.expose_secret() {
+                text if is_key(text) => self.find(&Digest::of(text)).await?,
+                _ => None,
+            };
+            found.filter(is_valid).ok_or_else(|| Error::new(ErrorKind::Unauthenticated, "the API key is not valid"))
+        })
+        .await
+    }
+
+    /// The key of this hash, also one that is not valid. How long a look-up by hash takes says nothing about a key.
+    pub(crate) async fn find(&self, hash: &Digest) -> Result<Option<ApiKeyRecord>> {
+        self.backends.registry.find_api_key(hash).await
     }
 }
 
-fn is_valid(key: &ApiKeyRecord) -> bool {
+/// Whether this has the form of a key; what has not need not be looked up.
+pub(crate) fn is_key(text: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    text.strip_prefix(PREFIX).is_some_and(|digits| digits.len() == DIGITS && digits.bytes().all(is_digit))
+}
+
+pub(crate) fn is_valid(key: &ApiKeyRecord) -> bool {
     key.revoked_at.is_none() && key.expires_at.is_none_or(|end| end > OffsetDateTime::now_utc())
 }
 
 fn check(new: &NewApiKey) -> Result<()> {
-    let problem = if new.name.is_empty() || new.name.len() > MAX_NAME || new.name.chars().any(char::is_control) {
-        format!("its name must have 1 to {MAX_NAME} bytes without control characters")
+    let problem = if new.name.is_empty() || new.name.len() > MAX_NAME || new.name.chars().any(is_unprintable) {
+        format!("its name must have 1 to {MAX_NAME} bytes, without control characters and what hides text")
     } else if new.scopes.is_empty() {
         "it needs a scope: read, call, write, deploy, exec or admin".to_owned()
     } else if new.servers.len() > MAX_PATTERNS || new.servers.iter().any(|pattern| !is_pattern(pattern)) {
@@ -187,7 +226,7 @@ mod tests {
     }
 
     fn new(name: &str) -> NewApiKey {
-        NewApiKey { name: name.to_owned(), scopes: vec![Scope::Read], servers: Vec::new(), expires_at: None }
+        NewApiKey::new(name, [Scope::Read])
     }
 
     #[tokio::test]
@@ -225,6 +264,7 @@ mod tests {
         let past = Some(OffsetDateTime::UNIX_EPOCH);
         for new in [
             new(""),
+            new("reader\u{202e}nimda"),
             NewApiKey { scopes: Vec::new(), ..new("a") },
             NewApiKey { servers: vec!["Team/*".to_owned()], ..new("a") },
             NewApiKey { expires_at: past, ..new("a") },

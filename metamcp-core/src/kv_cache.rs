@@ -1,4 +1,4 @@
-//! [`KvCache`]: a cache of bytes by key that may forget anything at any time.
+//! [`KvCache`]: a cache of bytes by key that may forget anything at any time. It keeps what builders in containers made.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -18,9 +18,9 @@ pub const MAX_VALUE_BYTES: usize = 25 * 1024 * 1024;
 pub struct Ttl(Duration);
 
 impl Ttl {
-    /// One hour, for `config:{serverId}`.
+    /// One hour.
     pub const HOUR: Self = Self(Duration::from_secs(3_600));
-    /// One day, for `build:{serverId}:{hash}`.
+    /// One day: what a build made is kept so long.
     pub const DAY: Self = Self(Duration::from_secs(86_400));
 
     /// A time to live of whole seconds; below 60 it is [`ErrorKind::LimitExceeded`].
@@ -37,10 +37,14 @@ impl Ttl {
     }
 }
 
-/// A cache with a time to live. Keys in use: `config:{serverId}` and `build:{serverId}:{hash}`.
+/// A cache with a time to live.
+///
+/// It spares builders that take long ([`Builder::fingerprint`](crate::Builder::fingerprint)) a build of what was built
+/// before, under `build:{serverId}:{hash}` for a day: the hash is that of the source and the builder, so that an entry
+/// never is of anything else. They go with their server.
 ///
 /// A miss or a cache that is down only costs time: nothing is kept here alone, and it holds no lock. A read
-/// after an overwrite may return the older value for up to 60 seconds (Workers KV).
+/// after a write may return the older value, or none, for up to 60 seconds and more (Workers KV).
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait KvCache: Debug + Send + Sync + 'static {
@@ -60,6 +64,15 @@ pub trait KvCache: Debug + Send + Sync + 'static {
 
     /// Keys that begin with `prefix`, in byte order; all of them.
     async fn list(&self, prefix: &str) -> Result<Vec<String>>;
+
+    /// Removes the values of all keys that begin with `prefix`. One that was written just now may stay until its time is
+    /// over, where a list may be stale.
+    async fn delete_prefix(&self, prefix: &str) -> Result<()> {
+        for key in self.list(prefix).await? {
+            self.delete(&key).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Refuses a key that Workers KV would refuse; every implementation calls it first.

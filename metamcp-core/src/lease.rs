@@ -1,39 +1,74 @@
 //! A server's lease, renewed in the background for as long as it is held.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use crate::Result;
-use crate::name::ServerId;
-use crate::registry::{Lease, Registry, server_lease};
+use crate::name::ServerKey;
+use crate::registry::{Lease, Registry, ServerRecord, lease_lost};
+use crate::{ErrorKind, Result};
 
 /// How long a holder may be silent before another may take over.
 const TTL: Duration = Duration::from_secs(30);
 const RENEW_EVERY: Duration = Duration::from_secs(10);
+/// Between two attempts to take a lease that somebody holds.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// What a step begins with at least: time for the request that takes it.
+const MARGIN: Duration = Duration::from_secs(5);
 
-/// A held lease. Dropped without [`HeldLease::release`] it ends by itself after 30 seconds.
+/// A held lease. Dropped without [`HeldLease::release`] it ends by itself after 30 seconds, if the registry has not
+/// ended it with the deployment.
 #[derive(Debug)]
 pub(crate) struct HeldLease {
     registry: Arc<dyn Registry>,
-    lease: Arc<Mutex<Lease>>,
+    lease: Arc<Mutex<Term>>,
     renewal: JoinHandle<()>,
 }
 
 impl HeldLease {
-    /// Takes the lease of one server; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) names who holds it.
-    pub(crate) async fn acquire(registry: Arc<dyn Registry>, server: ServerId, holder: &str) -> Result<Self> {
-        let lease = registry.acquire_lease(&server_lease(server), holder, TTL).await?;
-        let lease = Arc::new(Mutex::new(lease));
+    /// Takes the lease of one server and reads the server under it; [`ErrorKind::Conflict`]
+    /// names who holds it.
+    pub(crate) async fn of_server(
+        registry: Arc<dyn Registry>,
+        key: &ServerKey,
+        holder: &str,
+    ) -> Result<(ServerRecord, Self)> {
+        let since = Moment::now();
+        let (record, lease) = registry.lease_server(key, holder, TTL).await?;
+        let lease = Arc::new(Mutex::new(Term { lease, since }));
         let renewal = tokio::spawn(renew(registry.clone(), lease.clone()));
-        Ok(Self { registry, lease, renewal })
+        Ok((record, Self { registry, lease, renewal }))
+    }
+
+    /// [`HeldLease::of_server`] for what may wait: asks again for so long while somebody else holds it.
+    pub(crate) async fn of_server_within(
+        registry: Arc<dyn Registry>,
+        key: &ServerKey,
+        holder: &str,
+        patience: Duration,
+    ) -> Result<(ServerRecord, Self)> {
+        let until = Instant::now() + patience;
+        loop {
+            match Self::of_server(registry.clone(), key, holder).await {
+                Err(error) if error.kind() == ErrorKind::Conflict && Instant::now() < until => {
+                    sleep(ASK_EVERY).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// The lease as last renewed: what the registry checks writes against.
     pub(crate) fn current(&self) -> Lease {
-        self.lease.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        term(&self.lease).lease.clone()
+    }
+
+    /// Whether it is still held for certain, without asking the registry: it was asked for less than its time ago.
+    pub(crate) fn check(&self) -> Result<()> {
+        let term = term(&self.lease);
+        if Moment::now().after(term.since) + MARGIN < TTL { Ok(()) } else { Err(lease_lost(&term.lease, None)) }
     }
 
     /// Gives the lease back. A failure only means that the next holder waits for its end.
@@ -45,20 +80,70 @@ impl HeldLease {
     }
 }
 
+/// The lease as last renewed.
+#[derive(Debug)]
+struct Term {
+    lease: Lease,
+    /// From before it was asked for, so that it ends at the registry no sooner than here.
+    since: Moment,
+}
+
+/// A moment by two clocks: one stands still while the machine is suspended, the other one can be set.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    steady: Instant,
+    wall: SystemTime,
+}
+
+impl Moment {
+    fn now() -> Self {
+        Self { steady: Instant::now(), wall: SystemTime::now() }
+    }
+
+    /// How long after `earlier`, by the clock that saw more time pass.
+    fn after(self, earlier: Self) -> Duration {
+        let wall = self.wall.duration_since(earlier.wall).unwrap_or_default();
+        wall.max(self.steady.saturating_duration_since(earlier.steady))
+    }
+}
+
+fn term(lease: &Mutex<Term>) -> MutexGuard<'_, Term> {
+    lease.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Drop for HeldLease {
     fn drop(&mut self) {
         self.renewal.abort();
     }
 }
 
-async fn renew(registry: Arc<dyn Registry>, lease: Arc<Mutex<Lease>>) {
+async fn renew(registry: Arc<dyn Registry>, lease: Arc<Mutex<Term>>) {
     loop {
         sleep(RENEW_EVERY).await;
-        let current = lease.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (current, since) = (term(&lease).lease.clone(), Moment::now());
         match registry.renew_lease(&current, TTL).await {
-            Ok(renewed) => *lease.lock().unwrap_or_else(PoisonError::into_inner) = renewed,
-            // Every write is checked against the lease, so a lost one stops the holder at its next step.
+            Ok(renewed) => *term(&lease) = Term { lease: renewed, since },
+            // Every step begins with a check, so a lost one stops the holder there.
             Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_suspend_counts() {
+        let before = Moment::now();
+        let after = Moment { wall: before.wall + TTL, ..before };
+        assert_eq!(after.after(before), TTL);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_lengthens_nothing() {
+        let before = Moment::now();
+        let after = Moment { steady: before.steady + TTL, wall: before.wall - TTL };
+        assert_eq!(after.after(before), TTL);
     }
 }

@@ -8,9 +8,31 @@
 //! This crate has the definitions, the checks, the code generator, the four traits a backend implements
 //! ([`Registry`], [`KvCache`], [`Builder`], [`Publisher`]) and the deploy pipeline over them.
 //!
-//! Everything is in `tracing` spans, named like the verb that is called: `deploy`, and below it `generate`, `build`,
-//! `stage`, `verify`, `activate`; what a registry or a cache is asked at level debug. Each ends with the fields `outcome`
-//! (`ok` or [`ErrorKind::as_str`]) and `ms`. None holds a body, an argument, a command line or a secret.
+//! [`MetaMcp`] is the place to start: it has an example. Linux and macOS; on Windows, WSL.
+//!
+//! # Spans
+//!
+//! Every call of [`MetaMcp`]'s facets is a `tracing` span: `deploy`, and below it `generate`, `build`, `stage`,
+//! `verify`, `activate`; `servers.create`, `secrets.set` and so on for the other facets. What changes something has
+//! level info; what only reads has level debug, and so has what a registry or a cache is asked. Each span ends with the
+//! fields `outcome` (`ok` or [`ErrorKind::as_str`]) and `ms`. No span holds a body, an argument, a command line or a
+//! secret.
+//!
+//! # Features
+//!
+//! | feature | brings |
+//! |---|---|
+//! | `rustls` (default) | TLS of [`verify()`] and of connections by rustls, with the platform's certificates |
+//! | `native-tls` | the same by the platform's own library |
+//! | `bundle` | the pinned JavaScript toolchain, and the builder for servers without npm packages |
+//! | `openapi` | tools from `OpenAPI` documents: `ApiImport` |
+//! | `server` | Meta-MCP itself as an MCP server, over stdio, Unix sockets and guarded HTTP |
+//! | `otel` | the server's calls as parts of their callers' OpenTelemetry traces |
+//! | `contract` | the suites that every backend has to pass: `registry_contract!` and three more |
+//! | `mock` | mockall mocks of the four traits |
+
+#[cfg(not(unix))]
+compile_error!("metamcp-core runs on Linux and macOS; on Windows use WSL");
 
 mod artifact;
 mod builder;
@@ -25,9 +47,12 @@ pub mod contract;
 mod definition;
 mod deploy;
 pub mod edit;
+mod egress_lists;
 mod environments;
 mod error;
 mod event;
+mod ip;
+mod json_size;
 mod keys;
 pub mod kv_cache;
 mod lease;
@@ -37,6 +62,7 @@ mod name;
 mod number;
 #[cfg(feature = "openapi")]
 mod openapi;
+mod private_egress;
 mod publisher;
 pub mod registry;
 mod saga;
@@ -47,8 +73,10 @@ mod servers;
 mod settings;
 mod source_tree;
 mod template;
+mod text;
 mod trace;
 mod validate;
+mod validated;
 mod verify;
 
 pub use artifact::{Artifact, Module, ModuleKind};
@@ -58,15 +86,17 @@ pub use builder::{
 };
 #[cfg(feature = "mock")]
 pub use builder::{MockBuilder, MockEnvironment};
-pub use codegen::generate;
-pub use connection::{ConnectTransport, Connections, Drift, PinnedServer, TrustedHosts};
+pub use codegen::{generate, generate_empty};
+pub use connection::{ConnectTransport, Connections, Drift, Offer, OfferedTool, PinnedServer, TrustedHosts};
 pub use definition::{
     Auth, Binding, BindingKind, CacheHint, CacheScope, Limits, Probe, PromptArgument, PromptDefinition,
     ResourceDefinition, ServerDefinition, ToolDefinition, ToolExample,
 };
 pub use deploy::{
-    CleanupMode, CleanupOptions, CleanupReport, Deployment, Deployments, ReconcileReport, ToolAnswer, ToolTest,
+    CleanupMode, CleanupOptions, CleanupReport, Deployment, Deployments, MAX_RESULT_BYTES, ReconcileReport, ToolAnswer,
+    ToolTest,
 };
+pub use egress_lists::{EgressBlock, EgressLists};
 pub use environments::Environments;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{DeployEvent, EventSink};
@@ -78,9 +108,12 @@ pub use meta_mcp::{Backends, MetaMcp};
 pub use name::{EnvName, ItemName, NameError, ServerId, ServerKey, ServerName, TemplateKind, VersionId};
 #[cfg(feature = "openapi")]
 pub use openapi::{ApiImport, ImportOptions, SkippedOperation};
+pub use private_egress::PrivateEgress;
 #[cfg(feature = "mock")]
 pub use publisher::MockPublisher;
-pub use publisher::{Endpoint, LogLine, LogOptions, PublishedServer, PublishedVersion, Publisher, ServerRef, Staged};
+pub use publisher::{
+    Endpoint, LogLine, LogListener, LogOptions, PublishedServer, PublishedVersion, Publisher, ServerRef, Staged,
+};
 #[cfg(feature = "mock")]
 pub use registry::MockRegistry;
 pub use registry::Registry;
@@ -94,3 +127,11 @@ pub use validate::{
     ValidResource, ValidTool, ValidationErrors, definition_schema, validate, validate_json,
 };
 pub use verify::{Depth, Verification, verify};
+// Types of other crates that stand in signatures here: a caller needs these very versions of them.
+#[doc(no_inline)]
+pub use {
+    secrecy::{ExposeSecret, SecretString},
+    time::OffsetDateTime,
+    url::Url,
+    uuid::Uuid,
+};

@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::future::join;
 use secrecy::SecretString;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::Result;
 use crate::builder::Builder;
 use crate::connection::{Connections, TrustedHosts};
-use crate::deploy::Deployments;
+use crate::deploy::{Deployments, KnownLimits};
 use crate::environments::Environments;
 use crate::keys::ApiKeys;
 use crate::kv_cache::KvCache;
 use crate::name::EnvName;
+use crate::private_egress::PrivateEgress;
 use crate::publisher::Publisher;
 use crate::registry::{AuditEntry, Registry};
 use crate::secrets::Secrets;
@@ -25,7 +28,7 @@ use crate::trace::traced_backends;
 pub struct Backends {
     /// Where definitions and deployments are recorded.
     pub registry: Arc<dyn Registry>,
-    /// What may be forgotten.
+    /// Where copies are kept that may be lost at any time.
     pub cache: Arc<dyn KvCache>,
     /// What turns source into artifacts.
     pub builder: Arc<dyn Builder>,
@@ -34,12 +37,61 @@ pub struct Backends {
 }
 
 /// Everything Meta-MCP does, by facets. Cheap to clone; all clones share the backends.
+///
+/// The backends in memory need neither an account nor a network; `metamcp_local::open` and `metamcp_cloudflare::open`
+/// give a `MetaMcp` whose servers are real.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use metamcp_core::memory::{MemoryBuilder, MemoryKvCache, MemoryPublisher, MemoryRegistry};
+/// use metamcp_core::{Backends, MetaMcp, ServerDefinition, ServerKey, ToolDefinition, edit};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let meta = MetaMcp::new(Backends {
+///     registry: Arc::new(MemoryRegistry::new()),
+///     cache: Arc::new(MemoryKvCache::new()),
+///     builder: Arc::new(MemoryBuilder::new()),
+///     publisher: Arc::new(MemoryPublisher::new()),
+/// });
+///
+/// let definition: ServerDefinition = serde_json::from_str(r#"{ "name": "dice", "description": "Rolls dice." }"#)?;
+/// meta.servers().create(&definition).await?;
+///
+/// let roll: ToolDefinition = serde_json::from_value(serde_json::json!({
+///     "name": "roll",
+///     "description": "Rolls a die.",
+///     "implementation": "return `${1 + Math.floor(6 * Math.random())}`;"
+/// }))?;
+/// let key: ServerKey = "dice".parse()?;
+/// meta.servers().edit(&key, |definition| edit::add_tool(definition, roll.clone())).await?;
+///
+/// let record = meta.servers().get(&key).await?;
+/// assert_eq!((record.revision.0, record.definition.tools[0].name.as_str()), (2, "roll"));
+/// assert!(record.live.is_none(), "until it is deployed");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct MetaMcp {
     backends: Arc<Backends>,
     holder: Arc<str>,
+    limits: Arc<KnownLimits>,
     trusted: Arc<TrustedHosts>,
+    private_egress: Arc<PrivateEgress>,
     host_secrets: Arc<BTreeMap<EnvName, SecretString>>,
+    task: Option<Arc<Task>>,
+}
+
+/// A task that ends with its owner.
+#[derive(Debug)]
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl MetaMcp {
@@ -48,21 +100,51 @@ impl MetaMcp {
         // Names this instance to others that find a lease taken.
         let holder = format!("process {} ({})", std::process::id(), Uuid::new_v4());
         let backends = Arc::new(traced_backends(backends));
-        Self { backends, holder: holder.into(), trusted: Arc::default(), host_secrets: Arc::default() }
+        Self {
+            backends,
+            holder: holder.into(),
+            limits: Arc::default(),
+            trusted: Arc::default(),
+            private_egress: Arc::default(),
+            host_secrets: Arc::default(),
+            task: None,
+        }
     }
 
-    /// Lets external servers on these hosts be connected to, though they are private or speak plain HTTP.
+    /// Sets the hosts whose external servers may be connected to although they are private or speak plain HTTP.
     #[must_use]
     pub fn with_trusted_hosts(mut self, hosts: TrustedHosts) -> Self {
         self.trusted = Arc::new(hosts);
         self
     }
 
-    /// Values that callers may set as secrets of servers by naming them ([`Secrets::set_from_host`]), without seeing
-    /// them. Whoever may write and deploy bodies can make one that tells such a value: offer what those may have.
+    /// Lets definitions that come in through the MCP server reach these private addresses; what a program writes by
+    /// [`MetaMcp::servers`] may reach any.
+    #[must_use]
+    pub fn with_private_egress(mut self, allowed: PrivateEgress) -> Self {
+        self.private_egress = Arc::new(allowed);
+        self
+    }
+
+    /// What [`MetaMcp::with_private_egress`] allows.
+    pub fn private_egress(&self) -> &PrivateEgress {
+        &self.private_egress
+    }
+
+    /// Sets the values that callers may give to servers as secrets by name, without seeing them
+    /// ([`Secrets::set_from_host`]). A caller who may write and deploy bodies can write one that returns such a value, so
+    /// offer only what these callers may know.
     #[must_use]
     pub fn with_host_secrets(mut self, values: impl IntoIterator<Item = (EnvName, SecretString)>) -> Self {
         self.host_secrets = Arc::new(values.into_iter().collect());
+        self
+    }
+
+    /// Ends a task with [`MetaMcp::close`], or with the last clone of this; for who opens a target and has work left. The
+    /// task must not hold a clone of this. It takes the place of an earlier one.
+    #[must_use]
+    pub fn with_task(mut self, task: JoinHandle<()>) -> Self {
+        self.task = Some(Arc::new(Task(task)));
         self
     }
 
@@ -73,12 +155,12 @@ impl MetaMcp {
 
     /// Live servers: deploy, roll back, verify, remove, reconcile.
     pub fn deployments(&self) -> Deployments {
-        Deployments::new(self.backends.clone(), self.holder.clone())
+        Deployments::new(self.backends.clone(), self.holder.clone(), self.limits.clone())
     }
 
     /// Values of the secrets that definitions name.
     pub fn secrets(&self) -> Secrets {
-        Secrets::new(self.backends.clone(), self.host_secrets.clone())
+        Secrets::new(self.backends.clone(), self.holder.clone(), self.host_secrets.clone())
     }
 
     /// Isolated places where commands run.
@@ -96,7 +178,7 @@ impl MetaMcp {
         ApiKeys::new(self.backends.clone())
     }
 
-    /// Writes down who changed what.
+    /// Records who changed what.
     pub async fn append_audit(&self, entry: &AuditEntry) -> Result<()> {
         self.backends.registry.append_audit(entry).await
     }
@@ -106,10 +188,14 @@ impl MetaMcp {
         self.backends.registry.list_audit(limit).await
     }
 
-    /// Stops what this process runs and waits for it. Deployed servers are served again when the target is opened
-    /// again. Idempotent.
+    /// Stops everything that this process runs and waits for its end. Opening the target again serves the deployed
+    /// servers again. Idempotent. If several parts cannot be stopped, the error is the first one's; the others are tried
+    /// all the same.
     pub async fn close(&self) -> Result<()> {
-        self.backends.builder.close().await?;
-        self.backends.publisher.close().await
+        if let Some(Task(task)) = self.task.as_deref() {
+            task.abort();
+        }
+        let (builder, publisher) = join(self.backends.builder.close(), self.backends.publisher.close()).await;
+        builder.and(publisher)
     }
 }

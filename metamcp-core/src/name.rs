@@ -6,10 +6,21 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::text::quote;
+
 /// Why a text is not a name of the wanted kind: what is wrong and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct NameError(pub(crate) String);
+#[error("{problem}; {help}")]
+pub struct NameError {
+    pub(crate) problem: String,
+    pub(crate) help: String,
+}
+
+impl NameError {
+    pub(crate) fn new(problem: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { problem: problem.into(), help: help.into() }
+    }
+}
 
 macro_rules! checked_name {
     ($(#[$doc:meta])* $name:ident, $check:path) => {
@@ -198,7 +209,7 @@ impl FromStr for TemplateKind {
     fn from_str(text: &str) -> Result<Self, NameError> {
         Self::ALL.iter().copied().find(|kind| kind.as_str() == text).ok_or_else(|| {
             let known: Vec<_> = Self::ALL.iter().map(|kind| kind.as_str()).collect();
-            NameError(format!("unknown template {text:?}; available: {}", known.join(", ")))
+            NameError::new(format!("unknown template {text:?}"), format!("available: {}", known.join(", ")))
         })
     }
 }
@@ -240,7 +251,7 @@ fn check_server_name(text: &str) -> Result<(), NameError> {
     } else {
         return Ok(());
     };
-    Err(NameError(format!("server name {} {problem}; for example \"weather-api\"", quote(text))))
+    Err(NameError::new(format!("server name {} {problem}", quote(text)), "for example \"weather-api\""))
 }
 
 fn check_item_name(text: &str) -> Result<(), NameError> {
@@ -254,7 +265,7 @@ fn check_item_name(text: &str) -> Result<(), NameError> {
     } else {
         return Ok(());
     };
-    Err(NameError(format!("name {} {problem}; for example \"get_forecast\"", quote(text))))
+    Err(NameError::new(format!("name {} {problem}", quote(text)), "for example \"get_forecast\""))
 }
 
 fn check_env_name(text: &str) -> Result<(), NameError> {
@@ -270,13 +281,7 @@ fn check_env_name(text: &str) -> Result<(), NameError> {
     } else {
         return Ok(());
     };
-    Err(NameError(format!("environment name {} {problem}; for example \"API_TOKEN\"", quote(text))))
-}
-
-/// The text quoted and, since it may be hostile or huge, cut.
-fn quote(text: &str) -> String {
-    let short: String = text.chars().take(80).collect();
-    if short.len() < text.len() { format!("{short:?}…") } else { format!("{short:?}") }
+    Err(NameError::new(format!("environment name {} {problem}", quote(text)), "for example \"API_TOKEN\""))
 }
 
 #[cfg(test)]
@@ -288,6 +293,14 @@ mod tests {
         let id = Uuid::new_v4();
         assert!(id.to_string().parse::<ServerName>().is_err());
         assert_eq!(id.to_string().parse(), Ok(ServerKey::Id(ServerId(id))));
+    }
+
+    #[test]
+    fn what_is_no_name_says_as_an_error_what_it_said_before() {
+        let told = "Dice!".parse::<ServerKey>().unwrap_err();
+        let error = crate::Error::from(told.clone());
+        assert_eq!((error.kind(), error.to_string()), (crate::ErrorKind::NotFound, told.to_string()));
+        assert_eq!(error.help(), Some("for example \"weather-api\""));
     }
 
     #[test]

@@ -29,6 +29,7 @@ const MOST_OPERATIONS: usize = 500;
 /// What is taken from a document, and where its API is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ImportOptions {
     /// Where the API is, in place of what the document says. Only here may it be plain HTTP.
     #[serde(default)]
@@ -43,6 +44,7 @@ pub struct ImportOptions {
 
 /// What became of a document.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
 pub struct ApiImport {
     /// A tool for each operation that could be taken, in the document's order.
     pub tools: Vec<ToolDefinition>,
@@ -56,6 +58,7 @@ pub struct ApiImport {
 
 /// An operation that is no tool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SkippedOperation {
     /// As `GET /path`.
     pub operation: String,

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Debug};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use secrecy::SecretString;
@@ -25,6 +26,7 @@ pub struct ServerRef {
 
 /// Where an MCP server answers.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Endpoint {
     /// URL of the MCP endpoint. Over a socket its host is only the `Host` header.
     pub url: Url,
@@ -100,14 +102,22 @@ pub struct PublishedServer {
 
 /// Which lines of a server's log to return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LogOptions {
     /// At most so many lines, the newest.
     pub limit: usize,
 }
 
+impl LogOptions {
+    /// At most so many lines.
+    pub fn new(limit: usize) -> Self {
+        Self { limit }
+    }
+}
+
 impl Default for LogOptions {
     fn default() -> Self {
-        Self { limit: 200 }
+        Self::new(200)
     }
 }
 
@@ -120,8 +130,18 @@ pub struct LogLine {
     pub at: OffsetDateTime,
     /// The version that wrote it.
     pub version: VersionId,
-    /// The line, cut at 8 KiB; values of secrets are replaced.
+    /// The line, cut at 8 KiB; values of secrets are replaced where the target knows them (nobody can read them back on
+    /// Cloudflare).
     pub text: String,
+}
+
+/// Listening to one version of a server; see [`Publisher::listen`]. What is dropped unfinished may take a listener's
+/// place at the target until that forgets it.
+#[async_trait]
+pub trait LogListener: Debug + Send {
+    /// Ends listening after a call of a tool, and gives what was written since it began, oldest first. Waits for what is
+    /// still on its way, but not for long: without it there are fewer lines.
+    async fn finish(self: Box<Self>) -> Result<Vec<LogLine>>;
 }
 
 /// Stages, activates and removes versions of servers on one target.
@@ -148,6 +168,13 @@ pub trait Publisher: Debug + Send + Sync + 'static {
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
     async fn activate(&self, server: &ServerRef, version: &VersionId) -> Result<Endpoint>;
 
+    /// How long after [`Publisher::stage`] and [`Publisher::activate`] the target may go on as if they had not been: a
+    /// preview or a first version that does not answer, an older version that does. Zero where they take effect at once,
+    /// which is the default.
+    fn settle_time(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Removes a version that is not live; an absent one succeeds.
     /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) for the live one.
     async fn discard(&self, server: &ServerRef, version: &VersionId) -> Result<()>;
@@ -163,6 +190,13 @@ pub trait Publisher: Debug + Send + Sync + 'static {
 
     /// The newest lines a server wrote, oldest first; empty if the server is unknown.
     async fn logs(&self, server: &ServerRef, options: LogOptions) -> Result<Vec<LogLine>>;
+
+    /// Begins to listen to a version, on a target that tells what is written only to those who listen meanwhile. `None`,
+    /// which is the default, where [`Publisher::logs`] tells it afterwards.
+    async fn listen(&self, server: &ServerRef, version: &VersionId) -> Result<Option<Box<dyn LogListener>>> {
+        let _unheard = (server, version);
+        Ok(None)
+    }
 
     /// Stops a server and removes its versions, state and secrets. Idempotent.
     async fn unpublish(&self, server: &ServerRef) -> Result<()>;

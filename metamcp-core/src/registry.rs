@@ -13,8 +13,9 @@ use crate::Result;
 use crate::name::{ServerId, ServerKey, VersionId};
 use crate::validate::ValidDefinition;
 pub use records::{
-    ApiKeyRecord, AuditEntry, ClientConnection, DeploymentId, DeploymentKind, DeploymentRecord, DeploymentStep, Expect,
-    Lease, ListOptions, LiveState, Page, RecordStatus, Revision, ServerRecord, ServerSummary, VersionRecord,
+    AUDIT_ENTRIES, ApiKeyRecord, AuditEntry, AuditOutcome, ClientConnection, DeploymentId, DeploymentKind,
+    DeploymentRecord, DeploymentStep, Expect, Lease, ListOptions, LiveState, Page, RecordStatus, Revision,
+    ServerRecord, ServerSummary, ToolPlace, ToolSummary, VersionRecord,
 };
 pub(crate) use records::{check_lease, server_lease};
 pub(crate) use refusal::{
@@ -53,6 +54,11 @@ pub trait Registry: Debug + Send + Sync + 'static {
     /// [`ErrorKind::LimitExceeded`](crate::ErrorKind::LimitExceeded) for a page out of bounds.
     async fn list_servers(&self, options: &ListOptions) -> Result<Page<ServerSummary>>;
 
+    /// Tools of all working definitions behind a place, in order of the names of servers and then of tools, at most
+    /// `limit` (1 to 1,000, else [`ErrorKind::LimitExceeded`](crate::ErrorKind::LimitExceeded)). Fewer are the last
+    /// ones.
+    async fn list_tools(&self, after: Option<ToolPlace>, limit: u32) -> Result<Vec<ToolSummary>>;
+
     /// Notes the environment that was made for a server, or that there is none. Its revision and `updated_at` stay.
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no such server.
     async fn put_container(&self, id: ServerId, container_id: Option<String>) -> Result<()>;
@@ -61,9 +67,10 @@ pub trait Registry: Debug + Send + Sync + 'static {
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is none.
     async fn remove_server(&self, id: ServerId) -> Result<()>;
 
-    /// Records a version with its snapshot. Idempotent by server and version;
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for an unknown server.
-    async fn put_version(&self, version: &VersionRecord) -> Result<()>;
+    /// Records a staged version with its snapshot, in one step with the deployment that staged it and under the same
+    /// rule as [`Registry::put_deployment`]. Idempotent by server and version. Returns how many versions the
+    /// server has now.
+    async fn put_version(&self, version: &VersionRecord, deployment: &DeploymentRecord, lease: &Lease) -> Result<u32>;
 
     /// Versions of a server, newest first; empty if the server is unknown.
     async fn list_versions(&self, id: ServerId) -> Result<Vec<VersionRecord>>;
@@ -81,7 +88,7 @@ pub trait Registry: Debug + Send + Sync + 'static {
     async fn put_deployment(&self, deployment: &DeploymentRecord, lease: &Lease) -> Result<()>;
 
     /// Writes a deployment's last step together with what is live now, under the same rule as
-    /// [`Registry::put_deployment`]. `None` leaves the server's live state as it is.
+    /// [`Registry::put_deployment`], and gives the lease back. `None` leaves the server's live state as it is.
     async fn finish_deployment(
         &self,
         deployment: &DeploymentRecord,
@@ -96,10 +103,15 @@ pub trait Registry: Debug + Send + Sync + 'static {
     async fn pending_deployments(&self) -> Result<Vec<DeploymentRecord>>;
 
     /// Takes a named lease for `ttl`. [`ErrorKind::Conflict`](crate::ErrorKind::Conflict), naming the holder, while
-    /// somebody holds it. Each acquisition has a higher fencing number than all before it.
+    /// somebody holds it; retryable, by which callers know that waiting helps. Each acquisition has a higher fencing
+    /// number than all before it.
     /// [`ErrorKind::LimitExceeded`](crate::ErrorKind::LimitExceeded) for a `ttl` over a day, or a name or holder that is empty or
     /// longer than 512 bytes. A `ttl` of zero is over at once.
     async fn acquire_lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<Lease>;
+
+    /// Takes a server's own lease, `server:ID`, and reads the server under it, in one step. As
+    /// [`Registry::acquire_lease`], and [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no such server.
+    async fn lease_server(&self, key: &ServerKey, holder: &str, ttl: Duration) -> Result<(ServerRecord, Lease)>;
 
     /// Extends a lease that is still held; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if it is not.
     async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<Lease>;
@@ -128,7 +140,7 @@ pub trait Registry: Debug + Send + Sync + 'static {
     /// All keys, in order of creation.
     async fn list_api_keys(&self) -> Result<Vec<ApiKeyRecord>>;
 
-    /// Appends an audit entry; entries are never changed.
+    /// Appends an audit entry. Entries are never changed; the newest [`AUDIT_ENTRIES`] are kept.
     async fn append_audit(&self, entry: &AuditEntry) -> Result<()>;
 
     /// Audit entries, newest first, at most `limit`.

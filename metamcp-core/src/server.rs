@@ -9,22 +9,33 @@
 mod access;
 mod audit;
 mod bridge;
+mod busy;
 mod call;
+mod elicit;
 mod guard;
 mod http;
+mod listen;
 mod local;
+mod malformed;
 mod mcp;
+mod metrics;
+mod oauth;
+mod reach;
 mod resources;
 mod schema;
+mod secret_page;
+mod standard_streams;
 mod table;
 mod tool;
 mod tools;
 #[cfg(feature = "otel")]
 mod trace_parent;
 mod traced_call;
+mod visible;
 
 pub use access::Access;
 pub use bridge::bridge_stdio;
 pub use http::{Authentication, HttpConfig, HttpServer, serve_http};
 pub use local::{serve_socket, serve_stdio};
 pub use mcp::MetaMcpServer;
+pub use oauth::OAuthConfig;

@@ -9,14 +9,22 @@ use crate::connection::effective;
 use crate::definition::ServerDefinition;
 use crate::meta_mcp::Backends;
 use crate::name::{ServerKey, ServerName};
-use crate::registry::{Expect, ListOptions, Page, ServerRecord, ServerSummary};
+use crate::registry::{Expect, ListOptions, Page, ServerRecord, ServerSummary, ToolSummary};
 use crate::source_tree::SourceTree;
-use crate::validate::validate;
-use crate::{ErrorKind, Result};
+use crate::trace::{traced, verb};
+#[cfg(feature = "server")]
+use crate::validate::ValidDefinition;
+use crate::validated::validated;
+use crate::{Error, ErrorKind, Result};
+
+/// How often one edit is tried. Each failure means that somebody else's edit was made meanwhile, so this is how many may
+/// be made at once and all succeed: as many as the MCP server lets one caller have under way.
+const EDIT_TRIES: u32 = 64;
 
 /// A tool that a search found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct FoundTool {
     /// Name of its server.
     pub server: ServerName,
@@ -29,6 +37,22 @@ pub struct FoundTool {
 }
 
 /// Definitions: create, read, change, list. Cheap to clone.
+///
+/// An edit gets the newest definition and gives back the changed one; what nobody may have is refused as a whole.
+///
+/// ```
+/// # use metamcp_core::{ErrorKind, MetaMcp, ServerKey, edit};
+/// # async fn rename(meta: &MetaMcp) -> Result<(), Box<dyn std::error::Error>> {
+/// let key: ServerKey = "dice".parse()?;
+/// let edited = meta.servers().edit(&key, |definition| edit::rename_tool(definition, "roll", "roll_die")).await;
+/// match edited {
+///     Ok(record) => println!("revision {}", record.revision),
+///     Err(error) if error.kind() == ErrorKind::Conflict => println!("others never stopped changing it: edit again"),
+///     Err(error) => return Err(error.into()),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Servers {
     backends: Arc<Backends>,
@@ -41,73 +65,95 @@ impl Servers {
 
     /// Records a new server. Recording the same definition twice is a no-op.
     ///
-    /// [`ErrorKind::InvalidDefinition`](crate::ErrorKind::InvalidDefinition) with every problem;
-    /// [`ErrorKind::AlreadyExists`](crate::ErrorKind::AlreadyExists) if the name is taken by another definition.
+    /// [`ErrorKind::InvalidDefinition`] with every problem;
+    /// [`ErrorKind::AlreadyExists`] if the name is taken by another definition.
     pub async fn create(&self, definition: &ServerDefinition) -> Result<ServerRecord> {
-        self.backends.registry.put_server(&validate(definition)?, Expect::Absent).await
+        let create = async move {
+            let valid = validated(definition.clone()).await?;
+            self.backends.registry.put_server(&valid, Expect::Absent).await
+        };
+        traced(verb!(INFO, "servers.create"), create).await
     }
 
-    /// A server with its working definition; [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is none.
+    /// [`Servers::create`] of a definition that was checked already.
+    #[cfg(feature = "server")]
+    pub(crate) async fn create_valid(&self, definition: &ValidDefinition) -> Result<ServerRecord> {
+        traced(verb!(INFO, "servers.create"), self.backends.registry.put_server(definition, Expect::Absent)).await
+    }
+
+    /// A server with its working definition; [`ErrorKind::NotFound`] if there is none.
     pub async fn get(&self, key: &ServerKey) -> Result<ServerRecord> {
-        self.backends.registry.get_server(key).await
+        traced(verb!(DEBUG, "servers.get", server = %key), self.backends.registry.get_server(key)).await
     }
 
     /// Servers in order of names, page by page.
     pub async fn list(&self, options: &ListOptions) -> Result<Page<ServerSummary>> {
-        self.backends.registry.list_servers(options).await
+        traced(verb!(DEBUG, "servers.list"), self.backends.registry.list_servers(options)).await
     }
 
     /// Changes a definition: reads it, applies `edit` (such as one of [`edit`](crate::edit)), checks the result and
-    /// writes it if nobody else changed it meanwhile. What is live stays as it is until the next deploy.
+    /// writes it. Where somebody else changed the definition meanwhile, `edit` is applied to the new one, so it runs more
+    /// than once. What is live stays as it is until the next deploy.
     ///
-    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if somebody did: call again.
+    /// [`ErrorKind::Conflict`] if others changed it at each of 64 tries: call again.
     pub async fn edit<F>(&self, key: &ServerKey, edit: F) -> Result<ServerRecord>
     where
-        F: FnOnce(&ServerDefinition) -> Result<ServerDefinition>,
+        F: Fn(&ServerDefinition) -> Result<ServerDefinition>,
     {
-        let record = self.backends.registry.get_server(key).await?;
-        let edited = edit(&record.definition)?;
-        if edited.name != record.definition.name {
-            return Err(crate::Error::new(
-                crate::ErrorKind::Unsupported,
-                format!("server {} cannot be renamed to {:?}", record.name, edited.name),
-            )
-            .with_help("its name is part of its URL: create a new server and remove this one"));
-        }
-        self.backends.registry.put_server(&validate(&edited)?, Expect::Revision(record.revision)).await
+        traced(verb!(INFO, "servers.edit", server = %key), async move {
+            let mut tried = 1;
+            loop {
+                let record = self.backends.registry.get_server(key).await?;
+                let edited = edit(&record.definition)?;
+                if edited.name != record.definition.name {
+                    return Err(renamed(&record, &edited));
+                }
+                let valid = validated(edited).await?;
+                match self.backends.registry.put_server(&valid, Expect::Revision(record.revision)).await {
+                    Err(error) if error.kind() == ErrorKind::Conflict && tried < EDIT_TRIES => tried += 1,
+                    written => return written,
+                }
+            }
+        })
+        .await
     }
 
     /// Tools of all servers whose name or description has words of `query`, the best first, at most `limit`.
     ///
-    /// Working definitions are searched, every one of them, so the cost grows with their number; [`FoundTool::live`] says whether the tool can be called already.
+    /// Working definitions are searched, all tools of them, a thousand at a time; [`FoundTool::live`] says whether the
+    /// tool can be called already.
     pub async fn search_tools(&self, query: &str, limit: usize) -> Result<Vec<FoundTool>> {
-        let words: Vec<String> = words_of(query).collect();
-        let mut found = Vec::new();
-        let mut list = ListOptions { limit: 1_000, ..ListOptions::default() };
-        loop {
-            let page = self.backends.registry.list_servers(&list).await?;
-            for summary in page.items {
-                let record = match self.backends.registry.get_server(&summary.id.into()).await {
-                    Ok(record) => record,
-                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                    Err(error) => return Err(error),
-                };
-                found.extend(matching_tools(&record, &words));
+        traced(verb!(DEBUG, "servers.search_tools"), async move {
+            let words: Vec<String> = words_of(query).collect();
+            let (mut found, mut after) = (Vec::new(), None);
+            loop {
+                let tools = self.backends.registry.list_tools(after, ToolSummary::MOST).await?;
+                after = tools.last().filter(|_| tools.len() == ToolSummary::MOST as usize).map(ToolSummary::place);
+                found.extend(tools.into_iter().filter_map(|tool| scored(tool, &words)));
+                if after.is_none() {
+                    break;
+                }
             }
-            match page.next {
-                Some(next) => list.after = Some(next),
-                None => break,
-            }
-        }
-        found.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
-        Ok(found.into_iter().take(limit).map(|(_, tool)| tool).collect())
+            found.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
+            Ok(found.into_iter().take(limit).map(|(_, tool)| tool).collect())
+        })
+        .await
     }
 
     /// The project that is generated from the working definition: all of its files.
     pub async fn code(&self, key: &ServerKey) -> Result<SourceTree> {
-        let record = self.backends.registry.get_server(key).await?;
-        generate(&effective(&self.backends, &record).await?)
+        traced(verb!(DEBUG, "servers.code", server = %key), async move {
+            let record = self.backends.registry.get_server(key).await?;
+            generate(&effective(&self.backends, &record).await?)
+        })
+        .await
     }
+}
+
+fn renamed(record: &ServerRecord, edited: &ServerDefinition) -> Error {
+    let message = format!("server {} cannot be renamed to {:?}", record.name, edited.name);
+    Error::new(ErrorKind::Unsupported, message)
+        .with_help("its name is part of its URL: create a new server and remove this one")
 }
 
 /// Lower-case words, of which `_`, `-` and `.` are no part: names of tools are words too.
@@ -115,25 +161,17 @@ fn words_of(text: &str) -> impl Iterator<Item = String> {
     text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase)
 }
 
-/// The tools of a server that have a word of the query, each with its score: a word of the name counts three times.
-/// A query without words finds everything.
-fn matching_tools(record: &ServerRecord, query: &[String]) -> Vec<(usize, FoundTool)> {
+/// A tool that has a word of the query, with its score: a word of the name counts three times. A query without words
+/// finds everything.
+fn scored(tool: ToolSummary, query: &[String]) -> Option<(usize, FoundTool)> {
     let score = |text: &str| {
         let words: Vec<_> = words_of(text).collect();
         // Short words are the beginning of too many others.
         let fits = |word: &String, wanted: &String| word == wanted || (wanted.len() > 2 && word.starts_with(wanted));
         query.iter().filter(|wanted| words.iter().any(|word| fits(word, wanted))).count()
     };
-    let server = score(record.name.as_str()) + score(&record.definition.description);
-    let tools = record.definition.tools.iter().map(|tool| {
-        let score = 3 * score(&tool.name) + 2 * score(&tool.description) + server;
-        let found = FoundTool {
-            server: record.name.clone(),
-            tool: tool.name.clone(),
-            description: tool.description.clone(),
-            live: record.live.is_some(),
-        };
-        (score, found)
-    });
-    tools.filter(|(score, _)| *score > 0 || query.is_empty()).collect()
+    let server = score(tool.server.as_str()) + score(&tool.server_description);
+    let score = 3 * score(&tool.name) + 2 * score(&tool.description) + server;
+    let ToolSummary { server, name, description, live, .. } = tool;
+    (score > 0 || query.is_empty()).then_some((score, FoundTool { server, tool: name, description, live }))
 }

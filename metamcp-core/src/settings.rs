@@ -21,6 +21,7 @@ pub const COMPATIBILITY_FLAGS: &[&str] = &["disallow_importable_env", "nodejs_co
 /// Bindings, limits and compatibility of one Worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct WorkerSettings {
     /// The server's name.
     pub name: ServerName,
@@ -44,9 +45,6 @@ pub struct WorkerSettings {
     /// Durable Object classes the template brings.
     #[serde(default)]
     pub durable_objects: Vec<DurableObjectClass>,
-    /// Cron expressions the template brings.
-    #[serde(default)]
-    pub crons: Vec<String>,
     /// Where it may connect to; `None` is the public internet.
     #[serde(default)]
     pub egress: Option<Vec<EgressRule>>,
@@ -67,6 +65,7 @@ const SESSION_CLASSES: [(&str, &str); 2] =
 /// A Durable Object class with SQLite storage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct DurableObjectClass {
     /// `env.NAME`.
     pub binding: String,
@@ -74,7 +73,32 @@ pub struct DurableObjectClass {
     pub class_name: String,
 }
 
+impl DurableObjectClass {
+    /// The class that is exported as `class_name`, as `env.NAME`.
+    pub fn new(binding: impl Into<String>, class_name: impl Into<String>) -> Self {
+        Self { binding: binding.into(), class_name: class_name.into() }
+    }
+}
+
 impl WorkerSettings {
+    /// The settings of a Worker that has nothing but its modules.
+    pub fn new(name: ServerName) -> Self {
+        Self {
+            name,
+            compatibility_date: COMPATIBILITY_DATE.to_owned(),
+            compatibility_flags: Vec::new(),
+            vars: BTreeMap::new(),
+            secrets: Vec::new(),
+            bearer_secret: None,
+            bindings: BTreeMap::new(),
+            durable_objects: Vec::new(),
+            egress: None,
+            limits: EffectiveLimits::default(),
+            tool_timeouts_ms: BTreeMap::new(),
+            dependencies: BTreeMap::new(),
+        }
+    }
+
     /// The settings of a definition; pure.
     pub fn of(definition: &ValidDefinition) -> Self {
         let limits = definition.limits();
@@ -92,7 +116,6 @@ impl WorkerSettings {
             bearer_secret: definition.bearer_secret().cloned(),
             bindings: definition.bindings().clone(),
             durable_objects: durable_objects(definition),
-            crons: Vec::new(),
             egress: definition.egress().map(<[EgressRule]>::to_vec),
             limits,
             tool_timeouts_ms,
@@ -105,12 +128,19 @@ impl WorkerSettings {
         !self.durable_objects.is_empty()
     }
 
-    /// Whether the Worker may have something to do that nobody calls it for: crons, and alarms of the template's
-    /// Durable Objects. Those of sessions only clear away what nobody uses, which has time until the next call.
+    /// Whether the Worker's main module has this Durable Object class: one of its own, or one of sessions, which every
+    /// template exports whether a definition has them or not.
+    pub fn exports_class(&self, name: &str) -> bool {
+        let own = self.durable_objects.iter().map(|class| class.class_name.as_str());
+        own.chain(SESSION_CLASSES.map(|(_, class)| class)).any(|class| class == name)
+    }
+
+    /// Whether the Worker may have something to do that nobody calls it for: alarms of the template's Durable
+    /// Objects. Those of sessions only clear away what nobody uses, which has time until the next call.
     pub fn runs_by_itself(&self) -> bool {
         let is_of_sessions =
             |class: &DurableObjectClass| SESSION_CLASSES.iter().any(|(_, name)| *name == class.class_name);
-        !self.crons.is_empty() || !self.durable_objects.iter().all(is_of_sessions)
+        !self.durable_objects.iter().all(is_of_sessions)
     }
 }
 
@@ -118,10 +148,7 @@ impl WorkerSettings {
 fn durable_objects(definition: &ValidDefinition) -> Vec<DurableObjectClass> {
     let mut classes = definition.template().manifest().durable_objects.clone();
     if definition.sessions() {
-        classes.extend(SESSION_CLASSES.map(|(binding, class_name)| DurableObjectClass {
-            binding: binding.to_owned(),
-            class_name: class_name.to_owned(),
-        }));
+        classes.extend(SESSION_CLASSES.map(|(binding, class_name)| DurableObjectClass::new(binding, class_name)));
     }
     classes
 }
@@ -139,9 +166,16 @@ mod tests {
         let definition: ServerDefinition = serde_json::from_value(asked).unwrap();
         let mut settings = WorkerSettings::of(&crate::validate(&definition).unwrap());
         assert!(settings.has_durable_state() && !settings.runs_by_itself());
-        settings
-            .durable_objects
-            .push(DurableObjectClass { binding: "CLOCK".to_owned(), class_name: "Clock".to_owned() });
+        settings.durable_objects.push(DurableObjectClass::new("CLOCK", "Clock"));
         assert!(settings.runs_by_itself());
+    }
+
+    #[test]
+    fn sessions_that_are_given_up_leave_their_classes() {
+        let plain = json!({ "name": "plain", "description": "Has no sessions.", "template": "agent-scheduler" });
+        let definition: ServerDefinition = serde_json::from_value(plain).unwrap();
+        let settings = WorkerSettings::of(&crate::validate(&definition).unwrap());
+        assert!(settings.exports_class("McpSession") && settings.exports_class("McpSessionDirectory"));
+        assert!(settings.exports_class(&settings.durable_objects[0].class_name) && !settings.exports_class("Clock"));
     }
 }

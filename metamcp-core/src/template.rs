@@ -13,6 +13,7 @@ use crate::validate::{EffectiveLimits, ValidDefinition};
 /// A template's `template.json`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
 pub struct TemplateManifest {
     /// What it is for, in one sentence.
     pub summary: String,
@@ -37,6 +38,7 @@ pub struct TemplateManifest {
 /// A tool that a template brings.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
 pub struct TemplateTool {
     /// Its name, which no tool of the definition may have.
     pub name: ItemName,

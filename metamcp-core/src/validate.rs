@@ -11,6 +11,7 @@ mod imports;
 mod javascript;
 mod limits;
 mod options;
+mod orchestrator;
 mod problems;
 mod prompt;
 mod resource;
@@ -25,6 +26,7 @@ mod valid;
 use std::panic::resume_unwind;
 use std::thread::{self, ScopedJoinHandle};
 
+pub(crate) use egress::rule as egress_rule;
 pub use errors::{Problem, ValidationErrors};
 pub(crate) use problems::nearest;
 #[cfg(feature = "server")]

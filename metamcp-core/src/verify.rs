@@ -1,16 +1,20 @@
 //! [`verify`]: is a deployed server what its definition says? An open port is not health.
 
+mod calls;
+mod cause;
 mod client;
+mod settle;
 
 use std::time::{Duration, Instant};
 
-use rmcp::model::{CallToolRequestParams, CallToolResult, JsonObject};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-pub(crate) use client::McpClient;
+pub(crate) use cause::{Cause, refuse_redirects};
+pub(crate) use client::{Allowance, McpClient};
+pub(crate) use settle::{Before, Failure, Settling, settled};
 
-use crate::definition::ToolExample;
+use calls::run_calls;
+
 use crate::number::as_doubles;
 use crate::publisher::Endpoint;
 use crate::trace::{traced, verb};
@@ -20,6 +24,7 @@ use crate::{Error, ErrorKind, Result};
 /// What a verification saw.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct Verification {
     /// The MCP revision that was agreed on.
     pub protocol_version: String,
@@ -37,6 +42,7 @@ pub struct Verification {
 
 /// How much to check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Depth {
     /// Handshake and lists.
     Lists,
@@ -46,17 +52,34 @@ pub enum Depth {
 
 /// Speaks MCP to `endpoint` and compares what it offers with `definition`.
 ///
-/// [`ErrorKind::VerificationFailed`] lists every difference; [`ErrorKind::Unavailable`] if it does not speak MCP;
-/// [`ErrorKind::TimedOut`] after `limit`.
+/// [`ErrorKind::VerificationFailed`] lists every difference, or says what is answered instead of MCP;
+/// [`ErrorKind::Unavailable`] if it cannot be reached or says that it cannot answer now; [`ErrorKind::TimedOut`] after
+/// `limit`.
 pub async fn verify(
     endpoint: &Endpoint,
     definition: &ValidDefinition,
     depth: Depth,
     limit: Duration,
 ) -> Result<Verification> {
+    verify_settling(endpoint, definition, depth, limit, Settling::default()).await
+}
+
+/// [`verify`] of what was changed just now: what may be a change that has not arrived is tried again. No attempt begins
+/// after the time to settle, and none takes longer than `limit`.
+pub(crate) async fn verify_settling(
+    endpoint: &Endpoint,
+    definition: &ValidDefinition,
+    depth: Depth,
+    limit: Duration,
+    settling: Settling<'_>,
+) -> Result<Verification> {
     let span = verb!(INFO, "verify", server = %definition.name(), depth = ?depth);
+    let started = Instant::now();
+    let attempt = || check_within(endpoint, definition, depth, limit, settling.before);
     // Boxed: it holds a whole MCP client.
-    traced(span, Box::pin(check_within(endpoint, definition, depth, limit))).await
+    let mut verification = traced(span, Box::pin(settled(settling.time, attempt))).await?;
+    verification.latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(verification)
 }
 
 async fn check_within(
@@ -64,33 +87,26 @@ async fn check_within(
     definition: &ValidDefinition,
     depth: Depth,
     limit: Duration,
-) -> Result<Verification> {
-    let started = Instant::now();
-    let checked = tokio::time::timeout(limit, check(endpoint, definition, depth));
-    let mut verification = checked.await.map_err(|_| {
+    before: Before<'_>,
+) -> Result<Verification, Failure> {
+    let checked = tokio::time::timeout(limit, check(endpoint, definition, depth, before)).await;
+    checked.unwrap_or_else(|_| {
         let message = format!("{} did not answer all checks within {} s", endpoint.url, limit.as_secs());
-        Error::new(ErrorKind::TimedOut, message).with_operation("verify")
-    })??;
-    verification.latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok(verification)
+        Err(Failure::Own(Error::new(ErrorKind::TimedOut, message).with_operation("verify")))
+    })
 }
 
-async fn check(endpoint: &Endpoint, definition: &ValidDefinition, depth: Depth) -> Result<Verification> {
-    let client = McpClient::connect(endpoint).await?;
-    let mut differences = Vec::new();
-    compare_tools(&client, definition, &mut differences).await?;
-    compare_resources(&client, definition, &mut differences).await?;
-    compare_prompts(&client, definition, &mut differences).await?;
-    let mut calls = 0;
-    if depth == Depth::Calls && differences.is_empty() {
-        calls = run_calls(&client, definition, &mut differences).await?;
-    }
+async fn check(
+    endpoint: &Endpoint,
+    definition: &ValidDefinition,
+    depth: Depth,
+    before: Before<'_>,
+) -> Result<Verification, Failure> {
+    let client = McpClient::connect(endpoint).await.map_err(Failure::of_asking)?;
+    let checked = check_connected(&client, definition, depth, before).await;
     let protocol_version = client.protocol_version();
     client.close().await;
-    if !differences.is_empty() {
-        let message = format!("the server differs from its definition: {}", differences.join("; "));
-        return Err(Error::new(ErrorKind::VerificationFailed, message).with_operation("verify"));
-    }
+    let calls = checked?;
     Ok(Verification {
         protocol_version,
         tools: definition.tools().len(),
@@ -99,6 +115,36 @@ async fn check(endpoint: &Endpoint, definition: &ValidDefinition, depth: Depth) 
         calls,
         latency_ms: 0,
     })
+}
+
+/// Returns the number of calls.
+async fn check_connected(
+    client: &McpClient,
+    definition: &ValidDefinition,
+    depth: Depth,
+    before: Before<'_>,
+) -> Result<usize, Failure> {
+    let differences = compare_lists(client, definition).await.map_err(Failure::of_asking)?;
+    if !differences.is_empty() {
+        return Err(Failure::Passing(differs(&differences)));
+    }
+    match depth {
+        Depth::Lists => Ok(0),
+        Depth::Calls => run_calls(client, definition, before).await,
+    }
+}
+
+fn differs(differences: &[String]) -> Error {
+    let message = format!("the server differs from its definition: {}", differences.join("; "));
+    Error::new(ErrorKind::VerificationFailed, message).with_operation("verify")
+}
+
+async fn compare_lists(client: &McpClient, definition: &ValidDefinition) -> Result<Vec<String>> {
+    let mut differences = Vec::new();
+    compare_tools(client, definition, &mut differences).await?;
+    compare_resources(client, definition, &mut differences).await?;
+    compare_prompts(client, definition, &mut differences).await?;
+    Ok(differences)
 }
 
 async fn compare_tools(client: &McpClient, definition: &ValidDefinition, differences: &mut Vec<String>) -> Result<()> {
@@ -173,67 +219,5 @@ fn compare_names<'a>(
     if expected != listed {
         let show = |names: &[&str]| names.iter().take(20).copied().collect::<Vec<_>>().join(", ");
         differences.push(format!("{what} are [{}], not [{}]", show(&listed), show(&expected)));
-    }
-}
-
-async fn run_calls(client: &McpClient, definition: &ValidDefinition, differences: &mut Vec<String>) -> Result<usize> {
-    let mut calls = 0;
-    if let Some(probe) = definition.probe() {
-        calls += 1;
-        let result = client.call_tool(&probe.tool, probe.arguments.clone()).await?;
-        if result.is_error == Some(true) {
-            differences.push(format!("the probe of tool {} answers an error: {}", probe.tool, text_of(&result)));
-        }
-    }
-    for tool in definition.tools() {
-        for (index, example) in tool.examples.iter().enumerate() {
-            calls += 1;
-            let result = client.call_tool(tool.name.as_str(), example.arguments.clone()).await?;
-            if !matches(example, &result) {
-                differences.push(format!(
-                    "example {index} of tool {} answers {}, not {}",
-                    tool.name,
-                    text_of(&result),
-                    example.expected
-                ));
-            }
-        }
-    }
-    Ok(calls)
-}
-
-/// The rules of [`ToolExample::expected`].
-fn matches(example: &ToolExample, result: &CallToolResult) -> bool {
-    if result.is_error == Some(true) {
-        return false;
-    }
-    let expected = &example.expected;
-    if expected.get("content").is_some_and(Value::is_array) {
-        let content = serde_json::to_value(&result.content).unwrap_or_default();
-        return expected.get("content") == Some(&content);
-    }
-    if let Some(structured) = &result.structured_content {
-        return as_doubles(structured) == as_doubles(expected);
-    }
-    let [block] = result.content.as_slice() else { return false };
-    let Some(text) = block.as_text() else { return false };
-    match expected {
-        Value::String(wanted) => text.text == *wanted,
-        other => serde_json::from_str::<Value>(&text.text).is_ok_and(|value| as_doubles(&value) == as_doubles(other)),
-    }
-}
-
-/// The first text of a result, cut: enough to see what went wrong.
-fn text_of(result: &CallToolResult) -> String {
-    let text = result.content.iter().find_map(|block| block.as_text()).map_or("no text", |text| text.text.as_str());
-    let short: String = text.chars().take(300).collect();
-    format!("{short:?}")
-}
-
-impl McpClient {
-    /// Calls a tool; an `isError` result is `Ok`.
-    async fn call_tool(&self, name: &str, arguments: JsonObject) -> Result<CallToolResult> {
-        let params = CallToolRequestParams::new(name.to_owned()).with_arguments(arguments);
-        self.peer().call_tool(params).await.map_err(|error| self.failed("tools/call", &error))
     }
 }

@@ -154,7 +154,7 @@ fn everything_wrong_is_said_at_once() {
       /tools/0/implementation line 4, column 1: closes the function here and goes on behind it; remove the unmatched `}`
       /tools/0/examples/0: field "expected" is missing: what it must answer: the structuredContent, the text of the only content block, or a whole result with content
       /tools/1/name: tool name "Get_User" is taken by an earlier one; choose another
-      /tools/1/description: holds U+202E, a control or direction character that can hide text from people; remove it
+      /tools/1/description: holds U+202E, a control, direction or invisible character that can hide text from people; remove it
       /tools/1/implementation line 1, column 9: the body ends too early, or has one closing bracket too many
       /tools/1/inputSchema: "inputSchema" is no field here; did you mean "parameters"?; fields are annotations, description, examples, implementation, limits, name, outputSchema, parameters, title
       /tools/2/implementation line 1, column 7: the body is JavaScript, not TypeScript; remove the types
@@ -215,7 +215,7 @@ fn completion_and_cache_hints_are_held_against_what_they_are_for() {
       /resources/0/completion: is for the variables of a `uriTemplate`, and this resource has a `uri`; remove it
       /resources/1/completion/cty: "cty" is no variable of the template; did you mean "city"?; it has city, lang
       /resources/1/completion/lang/1: is longer than 256 characters
-      /resources/1/completion/lang/2: holds U+000A, a control or direction character that can hide text from people; remove it
+      /resources/1/completion/lang/2: holds U+000A, a control, direction or invisible character that can hide text from people; remove it
       /resources/2/cache/ttlMs: the value is less than the minimum of 0
       /sessions: is a text; must be true or false
       /cache/cacheScope: must be one of ["public","private"]
@@ -224,7 +224,8 @@ fn completion_and_cache_hints_are_held_against_what_they_are_for() {
     let written = definition(json!({ "name": "server", "description": "A server", "cache": { "ttlMs": 1 } }));
     let cache = written.cache.unwrap();
     assert_eq!(cache.cache_scope, CacheScope::Private);
-    let beyond = ServerDefinition { cache: Some(CacheHint { ttl_ms: year + 1, ..cache }), ..written };
+    let mut beyond = written;
+    beyond.cache = Some(CacheHint::new(year + 1));
     assert_eq!(validate(&beyond).unwrap_err().problems()[0].pointer, "/cache/ttlMs");
 }
 

@@ -45,35 +45,43 @@ fn defaults_are_filled_in_for_every_upstream_and_replica() {
 
 #[test]
 fn upstreams_have_to_be_within_reach() {
-    let reachable: [(&str, Option<&[&str]>); 8] = [
+    let reachable: [(&str, Option<&[&str]>); 10] = [
         ("https://mcp.example.com/mcp", None),
         ("https://mcp.example.com./mcp", Some(&["MCP.example.com"])),
         ("https://a.b.example.com/mcp", Some(&["*.example.com"])),
-        ("https://203.0.113.7/mcp", None),
+        ("https://8.8.8.7/mcp", None),
         ("http://127.0.0.1:8080/mcp", Some(&["127.0.0.1"])),
         ("http://[::1]:8080/mcp", Some(&["::1"])),
         ("http://10.1.2.3/mcp", Some(&["10.0.0.0/8"])),
         ("http://[::ffff:10.1.2.3]/mcp", Some(&["0.0.0.0/0"])),
+        ("http://100.64.0.1/mcp", Some(&["100.64.0.1"])),
+        ("http://198.18.0.1/mcp", Some(&["198.18.0.0/15"])),
     ];
     for (url, egress) in reachable {
         assert_eq!(problem_of(url, egress), None, "{url} with {egress:?}");
     }
 
-    let unreachable: [(&str, Option<&[&str]>, &str); 14] = [
+    let unreachable: [(&str, Option<&[&str]>, &str); 20] = [
         ("mcp.example.com", None, "is no URL"),
         ("ftp://mcp.example.com", None, "is no URL of HTTP"),
         ("https://user:pass@mcp.example.com/mcp", None, "holds credentials"),
         ("https://mcp.example.com/mcp#x", None, "has a fragment"),
         ("http://mcp.example.com/mcp", None, "write https"),
-        ("http://203.0.113.7/mcp", None, "write https"),
+        ("http://8.8.8.7/mcp", None, "write https"),
         ("https://localhost/mcp", None, "names a private host"),
         ("https://db.internal/mcp", None, "names a private host"),
         ("http://127.0.0.1:8080/mcp", None, "add it there"),
         ("http://2130706433/mcp", None, "add it there"),
+        ("https://100.64.0.1/mcp", None, "add it there"),
+        ("https://192.0.0.8/mcp", None, "add it there"),
+        ("https://224.0.0.251/mcp", None, "add it there"),
+        ("https://255.255.255.255/mcp", None, "add it there"),
+        ("https://[64:ff9b::7f00:1]/mcp", None, "add it there"),
+        ("https://[2002:7f00:1::]/mcp", None, "add it there"),
         ("http://10.1.2.3/mcp", Some(&["10.2.0.0/16"]), "add it there"),
         ("https://example.com/mcp", Some(&["*.example.com"]), "add it there"),
         ("https://badexample.com/mcp", Some(&["*.example.com"]), "add it there"),
-        ("https://203.0.113.7/mcp", Some(&["mcp.example.com"]), "add it there"),
+        ("https://8.8.8.7/mcp", Some(&["mcp.example.com"]), "add it there"),
     ];
     for (url, egress, expected) in unreachable {
         let message = problem_of(url, egress).unwrap_or_else(|| panic!("{url} with {egress:?} was allowed"));

@@ -14,26 +14,28 @@ use crate::docker::DockerConfig;
 
 /// Configuration of the local target.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct LocalConfig {
-    /// Folder that holds everything; made with mode 0700.
+    /// Folder for all data; created with mode 0700. It has one owner at a time: until everything that was made by
+    /// [`open`](crate::open) is dropped, opening it again is a [`ErrorKind::Conflict`].
     pub data_dir: PathBuf,
-    /// Where the gateway listens. Port 0 is chosen once and then kept in the data directory.
+    /// Address of the gateway. Port 0 means a port that is chosen once and then kept in the data directory.
     pub listen: SocketAddr,
-    /// `Host` names the gateway answers to beside the loopback ones, without port.
+    /// `Host` names, without port, that the gateway accepts besides the loopback ones.
     pub allowed_hosts: Vec<String>,
-    /// How long a server may be without requests before its process is stopped.
+    /// How long a server may get no request before its process is stopped.
     pub idle_timeout: Duration,
     /// How long a server may take from its start to its first healthy answer.
     pub start_timeout: Duration,
     /// What stands between a server's process and the machine.
     pub isolation: Isolation,
-    /// Outside hosts that lead to an address of the user's instead, in plain HTTP.
+    /// External hosts whose requests go to another address instead, in plain HTTP.
     pub outbound_overrides: BTreeMap<String, SocketAddr>,
-    /// Workers that stand behind `service` and `images` bindings, by the bindings' target.
+    /// Workers behind `service` and `images` bindings, by the bindings' target.
     pub service_workers: BTreeMap<String, ServiceWorker>,
     /// Where the pinned JavaScript toolchain is kept; `None` for a folder of the user's cache.
     pub toolchain_dir: Option<PathBuf>,
-    /// How servers with npm dependencies are built, and environments made.
+    /// How servers with npm dependencies are built and environments are created.
     #[cfg(feature = "docker")]
     pub docker: DockerConfig,
 }
@@ -47,15 +49,16 @@ pub enum Isolation {
     Auto,
     /// A process with a cleared environment and resource limits, as the same user.
     Process,
-    /// The same in namespaces of its own, seeing none of the user's files.
+    /// Like [`Isolation::Process`], in namespaces of its own without the user's files.
     Bubblewrap,
-    /// A container without network, on a Docker engine of this Linux machine: what leaves goes through a gate outside of
-    /// it. Its image and limits are those of [`LocalConfig::docker`]; memory is the server's own.
+    /// A container without network on a Docker engine of this Linux machine; requests leave through a gate outside of the
+    /// container. [`LocalConfig::docker`] sets its image and limits, the server's definition its memory.
     Docker,
 }
 
 /// A Worker that runs beside a server, in the same process, behind one of its bindings.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ServiceWorker {
     /// Name of the module with the default export.
     pub main_module: String,
@@ -72,7 +75,7 @@ impl ServiceWorker {
 }
 
 impl LocalConfig {
-    /// The defaults over one data directory.
+    /// The default configuration with this data directory.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
@@ -89,9 +92,9 @@ impl LocalConfig {
         }
     }
 
-    /// The configuration of this process's environment: `METAMCP_DATA_DIR`, `METAMCP_LISTEN` (address and port),
-    /// `METAMCP_IDLE_SECONDS`, `METAMCP_ISOLATION` (`auto`, `process`, `bubblewrap`, `docker`) and
-    /// `METAMCP_TOOLCHAIN_DIR`, and `METAMCP_DOCKER_BASE_IMAGE` (an image with Node 22 and npm), each optional.
+    /// Reads the configuration from the environment. Every variable is optional: `METAMCP_DATA_DIR`, `METAMCP_LISTEN`
+    /// (address and port), `METAMCP_IDLE_SECONDS`, `METAMCP_ISOLATION` (`auto`, `process`, `bubblewrap`, `docker`),
+    /// `METAMCP_TOOLCHAIN_DIR` and `METAMCP_DOCKER_BASE_IMAGE` (an image with Node 22 and npm).
     pub fn from_env() -> Result<Self> {
         let mut config = Self::new(data_dir_from_env()?);
         if let Some(text) = variable("METAMCP_LISTEN")? {
@@ -114,14 +117,15 @@ impl LocalConfig {
         Ok(config)
     }
 
-    /// Sets where the gateway listens.
+    /// Sets where the gateway listens. URLs name this address, or loopback for one that stands for all addresses
+    /// (`0.0.0.0`, `::`): clients on other machines need a name that [`LocalConfig::with_allowed_host`] adds.
     #[must_use]
     pub fn with_listen(mut self, listen: SocketAddr) -> Self {
         self.listen = listen;
         self
     }
 
-    /// Lets the gateway answer to another `Host` name.
+    /// Adds a `Host` name that the gateway accepts.
     #[must_use]
     pub fn with_allowed_host(mut self, host: impl Into<String>) -> Self {
         self.allowed_hosts.push(host.into());
@@ -149,8 +153,8 @@ impl LocalConfig {
         self
     }
 
-    /// Leads requests for an outside host to `address` instead, `http` and `https` both in plain HTTP; for tests
-    /// and proxies. A server's `egress` list still applies to the host.
+    /// Sends requests for an external host to `address` instead, both `http` and `https` in plain HTTP; for tests and
+    /// proxies. A server's `egress` list still applies to the host.
     #[must_use]
     pub fn with_outbound_override(mut self, host: impl Into<String>, address: SocketAddr) -> Self {
         self.outbound_overrides.insert(host.into().to_ascii_lowercase(), address);

@@ -33,12 +33,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use metamcp_core::bundle::{BundleBuilder, package_imports};
+use metamcp_core::bundle::{BundleBuilder, add_packages, package_imports};
 use metamcp_core::{
-    Artifact, Builder, Digest, Environment, Error, ErrorKind, Result, ServerDefinition, ServerName, SourceTree,
-    TemplateKind, WorkerSettings, generate, validate,
+    Artifact, Builder, Digest, Environment, Error, ErrorKind, Result, ServerName, SourceTree, TemplateKind,
+    WorkerSettings, generate_empty,
 };
-use serde_json::json;
 
 use self::container::{Container, ContainerPlan, NpmCache};
 use self::engine::Engine;
@@ -150,13 +149,7 @@ impl Builder for DockerBuilder {
         }
         let imports = package_imports(source, &settings.dependencies);
         let set = PackageSet { dependencies: &settings.dependencies, imports: &imports };
-        for (name, module) in build::modules(&self.inner, &set).await? {
-            if artifact.modules.contains_key(&name) {
-                let message = format!("the import of {name:?} has the name of a body's own module");
-                return Err(Error::new(ErrorKind::BuildFailed, message));
-            }
-            artifact.modules.insert(name, module);
-        }
+        add_packages(&mut artifact, build::modules(&self.inner, &set).await?)?;
         Ok(artifact)
     }
 
@@ -166,7 +159,7 @@ impl Builder for DockerBuilder {
 
     async fn create_environment(&self, server: &ServerName, template: TemplateKind) -> Result<Arc<dyn Environment>> {
         self.inner.check_open()?;
-        let project = project(server, template)?;
+        let project = generate_empty(server, template)?;
         let slot = self.inner.slots.take(&format!("an environment for server {server}")).await?;
         let container = self.inner.environment_container().await?;
         let environment = Arc::new(DockerEnvironment::new(container, Arc::downgrade(&self.inner), slot));
@@ -187,14 +180,6 @@ impl Builder for DockerBuilder {
     async fn close(&self) -> Result<()> {
         self.inner.close().await
     }
-}
-
-/// The files of a server that has nothing of its own yet.
-fn project(server: &ServerName, template: TemplateKind) -> Result<SourceTree> {
-    let definition = json!({ "name": server, "description": format!("The server {server}."), "template": template });
-    let definition: ServerDefinition = serde_json::from_value(definition)
-        .map_err(|error| Error::new(ErrorKind::Unexpected, "an empty definition is not read").with_source(error))?;
-    generate(&validate(&definition)?)
 }
 
 impl Inner {

@@ -1,4 +1,5 @@
-//! The HTTP front: `http://127.0.0.1:PORT/<server-name>/mcp`, stable over versions and restarts.
+//! The HTTP front: `http://127.0.0.1:PORT/<server-name>/mcp`, stable over versions and restarts. A staged version is
+//! at `/<server-name>/preview/<label>/mcp` meanwhile.
 
 mod body;
 mod forward;
@@ -7,7 +8,7 @@ mod port;
 mod reply;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,10 +22,11 @@ use metamcp_core::{Error, ErrorKind, Result};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
+use uuid::Uuid;
 
 use self::body::ReplyBody;
 use self::hosts::AllowedHosts;
-use crate::workerd::Servers;
+use crate::workerd::{Callee, Servers};
 
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 1_024;
@@ -61,9 +63,17 @@ impl Gateway {
         Ok(Self { address, task: Mutex::new(Some(task)) })
     }
 
-    /// Where it listens.
+    /// Where this machine reaches it.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        let mut address = self.address;
+        // Nobody can be sent to "every address", and no request may name it as its host.
+        if address.ip().is_unspecified() {
+            address.set_ip(match address.ip() {
+                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        address
     }
 
     /// Stops listening and closes every connection. Idempotent.
@@ -142,22 +152,49 @@ async fn answer(state: &State, request: Request<Incoming>) -> Response<ReplyBody
     if let Err(problem) = state.hosts.check(request.headers()) {
         return reply::refused(StatusCode::FORBIDDEN, &problem);
     }
-    let Some((name, path)) = split(request.uri().path()) else {
+    let Some(place) = Place::of(request.uri().path()) else {
         return reply::refused(StatusCode::NOT_FOUND, "nothing is here; servers answer at /<server-name>/mcp");
     };
-    let Some(server) = state.servers.named(name) else {
-        let problem = "there is no server of this name; list the servers to see which exist, or deploy it first";
-        return reply::refused(StatusCode::NOT_FOUND, problem);
+    let callee = match callee(&state.servers, &place) {
+        Ok(callee) => callee,
+        Err(problem) => return reply::refused(StatusCode::NOT_FOUND, problem),
     };
-    forward::forward(&server, path, request).await
+    forward::forward(&callee, place.path, request).await
 }
 
-/// The server's name and the path within it.
-fn split(path: &str) -> Option<(&str, &'static str)> {
-    let (name, rest) = path.strip_prefix('/')?.split_once('/')?;
-    match rest {
-        "mcp" => Some((name, "/mcp")),
-        "health" => Some((name, "/health")),
-        _ => None,
+fn callee(servers: &Servers, place: &Place<'_>) -> Result<Callee, &'static str> {
+    let server = servers.named(place.name);
+    let Some(label) = place.label else {
+        return server
+            .map(Callee::Live)
+            .ok_or("there is no server of this name; list the servers to see which exist, or deploy it first");
+    };
+    let preview = Uuid::try_parse(label).ok().and_then(|label| server?.labelled(label));
+    preview.map(Callee::Preview).ok_or("there is no such preview any more")
+}
+
+/// What a request is for.
+struct Place<'a> {
+    /// The server's name.
+    name: &'a str,
+    /// The label of a preview.
+    label: Option<&'a str>,
+    /// The path within the server.
+    path: &'static str,
+}
+
+impl<'a> Place<'a> {
+    fn of(path: &'a str) -> Option<Self> {
+        let (name, rest) = path.strip_prefix('/')?.split_once('/')?;
+        let (label, rest) = match rest.strip_prefix("preview/") {
+            Some(rest) => rest.split_once('/').map(|(label, rest)| (Some(label), rest))?,
+            None => (None, rest),
+        };
+        let path = match rest {
+            "mcp" => "/mcp",
+            "health" => "/health",
+            _ => return None,
+        };
+        Some(Self { name, label, path })
     }
 }

@@ -10,7 +10,8 @@ use metamcp_core::kv_cache::{check_key, check_value};
 use metamcp_core::{ErrorKind, KvCache, Result, Ttl};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::sqlite::{database_error, on_blocking_thread, open_private};
+use crate::blocking::blocking;
+use crate::sqlite::{database_error, open_private};
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -33,7 +34,7 @@ impl SqliteKvCache {
     /// Opens or creates the file, which only its owner can read.
     pub async fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
-        let connection = on_blocking_thread(move || connect_or_replace(&path)).await?;
+        let connection = blocking(move || connect_or_replace(&path)).await?;
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 
@@ -42,7 +43,7 @@ impl SqliteKvCache {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
         let connection = Arc::clone(&self.connection);
-        on_blocking_thread(move || {
+        blocking(move || {
             let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             work(&connection).map_err(|error| database_error(&error).with_operation("cache"))
         })
@@ -96,6 +97,15 @@ impl KvCache for SqliteKvCache {
                 .prepare_cached("SELECT key FROM entries WHERE key >= ? AND key < ? AND expires_at > ? ORDER BY key")?;
             let keys = select.query_map(params![first, end, now()], |row| row.get::<_, Vec<u8>>(0))?;
             keys.map(|key| key.map(|key| String::from_utf8_lossy(&key).into_owned())).collect()
+        })
+        .await
+    }
+
+    async fn delete_prefix(&self, prefix: &str) -> Result<()> {
+        let (first, end) = (prefix.as_bytes().to_vec(), behind(prefix));
+        self.run(move |connection| {
+            let mut delete = connection.prepare_cached("DELETE FROM entries WHERE key >= ? AND key < ?")?;
+            delete.execute(params![first, end]).map(drop)
         })
         .await
     }

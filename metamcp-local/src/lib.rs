@@ -3,9 +3,10 @@
 //! [`open`] is the one call. [`WorkerdPublisher`] runs every server in a supervised workerd process of its own, behind
 //! one HTTP gateway at `http://127.0.0.1:PORT/<server-name>/mcp`.
 //!
-//! *Invariant:* only `config.rs` reads the environment, and only `workerd/process.rs` starts workerd, and
-//! only `docker/` talks to a Docker engine.
+//! *Invariant:* only `config.rs` reads the environment, only `workerd/shell.rs` starts a workerd of this machine's, and
+//! only `docker/` talks to a Docker engine, whose containers have a workerd of their own.
 
+mod blocking;
 mod config;
 #[cfg(feature = "docker")]
 mod docker;

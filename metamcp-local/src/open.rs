@@ -18,6 +18,9 @@ use crate::workerd::{WorkerdConfig, WorkerdPublisher};
 ///
 /// The first call of a user installs the JavaScript toolchain with npm; later ones need no network.
 ///
+/// The directory is owned until the [`MetaMcp`] and all of its clones and parts are dropped, since each of them can still
+/// change the registry after [`MetaMcp::close`]: drop them before it is opened again.
+///
 /// [`ErrorKind::Conflict`](metamcp_core::ErrorKind::Conflict) names the program that owns the directory already;
 /// [`ErrorKind::ConfigInvalid`](metamcp_core::ErrorKind::ConfigInvalid) says what the machine lacks.
 pub async fn open(config: LocalConfig) -> Result<MetaMcp> {
@@ -39,17 +42,22 @@ pub async fn backends(config: LocalConfig) -> Result<Backends> {
     // This process owns the directory, so whoever held a lease in it is gone.
     registry.expire_leases().await?;
     let workerd = toolchain.workerd();
-    let builder = builder(&config, &directory, BundleBuilder::new(toolchain));
+    let builder = builder(&config, &directory, BundleBuilder::new(toolchain)).await?;
     let publisher = WorkerdPublisher::open(WorkerdConfig { workerd, directory, local: config }).await?;
     Ok(Backends { registry: Arc::new(registry), cache: Arc::new(cache), builder, publisher })
 }
 
 #[cfg(feature = "docker")]
-fn builder(config: &LocalConfig, directory: &DataDirectory, bundle: BundleBuilder) -> Arc<dyn Builder> {
-    LocalBuilder::new(bundle, directory.path().join("docker"), config.docker.clone())
+async fn builder(config: &LocalConfig, directory: &DataDirectory, bundle: BundleBuilder) -> Result<Arc<dyn Builder>> {
+    let builder = LocalBuilder::open(bundle, directory.path().join("docker"), config.docker.clone()).await?;
+    Ok(builder)
 }
 
 #[cfg(not(feature = "docker"))]
-fn builder(_config: &LocalConfig, _directory: &DataDirectory, bundle: BundleBuilder) -> Arc<dyn Builder> {
-    Arc::new(bundle)
+fn builder(
+    _config: &LocalConfig,
+    _directory: &DataDirectory,
+    bundle: BundleBuilder,
+) -> impl Future<Output = Result<Arc<dyn Builder>>> {
+    std::future::ready(Ok(Arc::new(bundle) as Arc<dyn Builder>))
 }

@@ -14,6 +14,8 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior, params_from_iter};
 
 pub(crate) use file::open_private;
 
+use crate::blocking::blocking;
+
 /// The registry in a SQLite file.
 pub type SqliteRegistry = SqlRegistry<SqliteExecutor>;
 
@@ -37,7 +39,7 @@ impl SqliteExecutor {
     /// Opens or creates the file. [`ErrorKind::ConfigInvalid`] if it is no database or cannot be opened.
     pub async fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
-        let connection = on_blocking_thread(move || connect(&path)).await?;
+        let connection = blocking(move || connect(&path)).await?;
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 }
@@ -46,7 +48,7 @@ impl SqliteExecutor {
 impl SqlExecutor for SqliteExecutor {
     async fn execute(&self, batch: Vec<Statement>) -> Result<Vec<Rows>> {
         let connection = Arc::clone(&self.connection);
-        on_blocking_thread(move || {
+        blocking(move || {
             // A thread that panicked in a transaction has rolled it back while unwinding.
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             run_batch(&mut connection, &batch).map_err(|error| database_error(&error))
@@ -119,13 +121,4 @@ pub(crate) fn database_error(error: &rusqlite::Error) -> Error {
         _ => ErrorKind::Unexpected,
     };
     Error::new(kind, format!("database: {error}"))
-}
-
-/// Runs what waits for the disk where it holds up no other task.
-pub(crate) async fn on_blocking_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|source| Error::new(ErrorKind::Unexpected, "the database's thread ended early").with_source(source))?
 }

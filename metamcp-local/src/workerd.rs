@@ -3,6 +3,7 @@
 mod activity;
 mod bundle;
 mod call;
+mod callee;
 mod capnp;
 mod config;
 mod egress;
@@ -12,6 +13,7 @@ mod health;
 mod interruption;
 mod launch;
 mod leftovers;
+mod lines;
 mod live;
 mod log;
 mod memory;
@@ -44,21 +46,26 @@ use metamcp_core::{
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 use url::Url;
+use uuid::Uuid;
 
-use self::files::blocking;
 use self::launch::Launcher;
 use self::sandbox::Sandbox;
+use self::server::Server;
 use self::store::{Store, unknown_version};
 use self::supervision::STARTS_AT_ONCE;
+use crate::blocking::blocking;
 use crate::config::LocalConfig;
 use crate::gateway::Gateway;
 use crate::owner::DataDirectory;
 
 pub(crate) use self::call::Call;
-pub(crate) use self::files::{read_json, storage_error, write_json};
+pub(crate) use self::callee::Callee;
+pub(crate) use self::files::{read_json_if_whole, storage_error, write_json};
 pub(crate) use self::health::INTERNAL_HOST;
-pub(crate) use self::server::Server;
+#[cfg(feature = "docker")]
+pub(crate) use self::lines::BoundedLines;
 pub(crate) use self::servers::Servers;
 #[cfg(feature = "docker")]
 pub(crate) use self::supervised::{End, Lifeline, Supervised};
@@ -124,8 +131,7 @@ impl WorkerdPublisher {
             starts: Arc::new(Semaphore::new(STARTS_AT_ONCE)),
         });
         let servers = Arc::new(Servers::default());
-        for reference in launcher.store.servers()? {
-            let active = launcher.store.active(reference.id)?;
+        for (reference, active) in launcher.on_disk(kept_servers).await? {
             servers.get_or_insert(&reference, || Server::new(reference.clone(), Arc::clone(&launcher), active))?;
         }
         let gateway = Gateway::serve(listener, hosts, Arc::clone(&servers))?;
@@ -139,14 +145,38 @@ impl WorkerdPublisher {
         parse_url(&format!("http://{}/{name}/mcp", self.gateway.address()))
     }
 
+    fn preview_url(&self, name: &ServerName, label: Uuid) -> Result<Url> {
+        parse_url(&format!("http://{}/{name}/preview/{label}/mcp", self.gateway.address()))
+    }
+
     /// The data directory it owns.
     pub fn directory(&self) -> &DataDirectory {
         &self.directory
     }
 
+    /// The server, made if there is none.
     fn server(&self, server: &ServerRef) -> Result<Arc<Server>> {
         let launcher = Arc::clone(&self.launcher);
         self.servers.get_or_insert(server, || Server::new(server.clone(), launcher, None))
+    }
+
+    /// The server, if there is one: perhaps one that could not be read when the directory was opened, and is made
+    /// again from what the caller knows of it.
+    async fn known(&self, server: &ServerRef) -> Result<Option<Arc<Server>>> {
+        if let Some(found) = self.servers.get(server) {
+            return Ok(Some(found));
+        }
+        let (reference, launcher) = (server.clone(), Arc::clone(&self.launcher));
+        let made_again = move |store: &Store| {
+            if !store.has_files(reference.id)? {
+                return Ok(None);
+            }
+            store.put_server(&reference)?;
+            let active = store.active(reference.id)?;
+            Ok(Some(Server::new(reference, launcher, active)))
+        };
+        let Some(made) = self.launcher.on_disk(made_again).await? else { return Ok(None) };
+        self.servers.get_or_insert(server, || made).map(Some)
     }
 }
 
@@ -161,39 +191,40 @@ impl Drop for WorkerdPublisher {
 impl Publisher for WorkerdPublisher {
     async fn stage(&self, server: &ServerRef, artifact: &Artifact) -> Result<Staged> {
         config::check_supported(&artifact.settings, &self.launcher.config.service_workers)?;
-        let known = self.servers.get(server).is_some();
-        let found = self.server(server)?;
+        let known = self.known(server).await?;
+        let is_new = known.is_none();
+        let found = known.map_or_else(|| self.server(server), Ok)?;
         let staged = match found.stage(artifact).await {
             Ok(running) => running,
             Err(error) => {
-                if !known {
+                if is_new {
                     self.unpublish(server).await?;
                 }
                 return Err(error.with_operation("stage"));
             }
         };
-        let url = parse_url(&format!("http://{INTERNAL_HOST}/mcp"))?;
-        let preview = Endpoint::unix(staged.process.socket().to_owned(), url);
-        let preview = found.endpoint(preview, &staged.version).await?;
+        let url = self.preview_url(&server.name, staged.label)?;
+        let preview = found.endpoint(Endpoint::new(url), &staged.version).await?;
         Ok(Staged { version: staged.version.clone(), preview: Some(preview) })
     }
 
     async fn activate(&self, server: &ServerRef, version: &VersionId) -> Result<Endpoint> {
-        let found = self.servers.get(server).ok_or_else(|| unknown_version(version).with_operation("activate"))?;
+        let known = self.known(server).await?;
+        let found = known.ok_or_else(|| unknown_version(version).with_operation("activate"))?;
         found.activate(version).await.map_err(|error| error.with_operation("activate"))?;
         found.endpoint(Endpoint::new(self.url(&server.name)?), version).await
     }
 
     async fn discard(&self, server: &ServerRef, version: &VersionId) -> Result<()> {
-        match self.servers.get(server) {
+        match self.known(server).await? {
             Some(found) => found.discard(version).await.map_err(|error| error.with_operation("discard")),
             None => Ok(()),
         }
     }
 
     async fn list_versions(&self, server: &ServerRef) -> Result<Vec<PublishedVersion>> {
-        let (launcher, id) = (Arc::clone(&self.launcher), server.id);
-        blocking(move || launcher.store.versions(id)).await
+        let id = server.id;
+        self.launcher.on_disk(move |store| store.versions(id)).await
     }
 
     async fn list_servers(&self) -> Result<Vec<PublishedServer>> {
@@ -217,25 +248,28 @@ impl Publisher for WorkerdPublisher {
     }
 
     async fn unpublish(&self, server: &ServerRef) -> Result<()> {
-        match self.servers.remove(server) {
-            Some(found) => found.remove().await.map_err(|error| error.with_operation("unpublish")),
-            None => Ok(()),
-        }
+        let Some(found) = self.known(server).await? else { return Ok(()) };
+        // What is left of it can be removed again as long as it is one of the servers.
+        found.remove().await.map_err(|error| error.with_operation("unpublish"))?;
+        self.servers.forget(&found);
+        Ok(())
     }
 
     async fn set_secret(&self, server: &ServerRef, name: &EnvName, value: SecretString) -> Result<()> {
-        self.server(server)?.put_secret(name, Some(value)).await.map_err(|error| error.with_operation("set_secret"))
+        let found = self.server(server)?;
+        put_secret(found, name, Some(value)).await.map_err(|error| error.with_operation("set_secret"))
     }
 
     async fn remove_secret(&self, server: &ServerRef, name: &EnvName) -> Result<()> {
-        match self.servers.get(server) {
-            Some(found) => found.put_secret(name, None).await.map_err(|error| error.with_operation("remove_secret")),
+        match self.known(server).await? {
+            Some(found) => put_secret(found, name, None).await.map_err(|error| error.with_operation("remove_secret")),
             None => Ok(()),
         }
     }
 
     async fn list_secret_names(&self, server: &ServerRef) -> Result<Vec<EnvName>> {
-        self.launcher.store.secret_names(server.id)
+        let id = server.id;
+        self.launcher.on_disk(move |store| store.secret_names(id)).await
     }
 
     async fn close(&self) -> Result<()> {
@@ -244,6 +278,24 @@ impl Publisher for WorkerdPublisher {
         futures::future::join_all(self.servers.all().iter().map(|server| server.stop("was closed"))).await;
         Ok(())
     }
+}
+
+/// A task of its own: a caller that goes away leaves no write behind that another one could come before.
+async fn put_secret(server: Arc<Server>, name: &EnvName, value: Option<SecretString>) -> Result<()> {
+    let name = name.clone();
+    let put = async move { server.put_secret(&name, value).await };
+    tokio::spawn(put.in_current_span())
+        .await
+        .map_err(|error| Error::new(ErrorKind::Unexpected, "a change of a secret was cut off").with_source(error))?
+}
+
+/// Every server that is kept, with its live version.
+fn kept_servers(store: &Store) -> Result<Vec<(ServerRef, Option<VersionId>)>> {
+    let with_active = |server: ServerRef| {
+        let active = files::told(store.active(server.id)).flatten();
+        (server, active)
+    };
+    Ok(store.servers()?.into_iter().map(with_active).collect())
 }
 
 /// Stops what nobody uses, as long as the publisher lives.

@@ -50,8 +50,7 @@ fn clock(name: &ServerRef, health: &str) -> Artifact {
         tools.replace(r#"=== "/health") return new Response("ok");"#, &health)
     );
     let mut built = artifact(name, &source);
-    built.settings.durable_objects =
-        vec![DurableObjectClass { binding: "CLOCK".to_owned(), class_name: "Clock".to_owned() }];
+    built.settings.durable_objects = vec![DurableObjectClass::new("CLOCK", "Clock")];
     built
 }
 
@@ -60,7 +59,7 @@ const HEALTHY: &str = r#"return new Response("ok");"#;
 const HEALTHY_ON_NO_STATE: &str = "return new Response('counted', { status: await clock.count() === 0 ? 200 : 500 });";
 
 async fn log(publisher: &WorkerdPublisher, server: &ServerRef) -> Vec<String> {
-    let lines = publisher.logs(server, LogOptions { limit: 1_000 }).await.unwrap();
+    let lines = publisher.logs(server, LogOptions::new(1_000)).await.unwrap();
     lines.into_iter().map(|line| line.text).collect()
 }
 

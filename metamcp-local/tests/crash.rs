@@ -45,7 +45,7 @@ fn key() -> ServerKey {
 
 async fn write(meta: &MetaMcp, answer: &str) {
     let answer = definition(answer);
-    meta.servers().edit(&key(), |_| Ok(answer)).await.unwrap();
+    meta.servers().edit(&key(), |_| Ok(answer.clone())).await.unwrap();
 }
 
 async fn ask(url: &str) -> String {

@@ -49,7 +49,7 @@ async fn deploy_new(meta: &MetaMcp, definition: &ServerDefinition) -> Deployment
 }
 
 async fn change(meta: &MetaMcp, to: ServerDefinition) {
-    meta.servers().edit(&key(&to.name.clone()), |_| Ok(to)).await.unwrap();
+    meta.servers().edit(&key(&to.name.clone()), |_| Ok(to.clone())).await.unwrap();
 }
 
 async fn ask(url: &str) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
@@ -239,7 +239,8 @@ async fn cleanup_only_tells_unless_it_is_told_to_remove() {
     let url = deploy_new(&meta, &definition("old", "one")).await.url;
     let young = meta.deployments().cleanup_old_servers(CleanupOptions::default()).await.unwrap();
     assert_eq!(young.found, []);
-    let everything = CleanupOptions { older_than: std::time::Duration::ZERO, ..CleanupOptions::default() };
+    let mut everything = CleanupOptions::default();
+    everything.older_than = std::time::Duration::ZERO;
     // A change of this very millisecond is not yet in the past.
     let told = loop {
         let told = meta.deployments().cleanup_old_servers(everything).await.unwrap();
@@ -249,8 +250,8 @@ async fn cleanup_only_tells_unless_it_is_told_to_remove() {
     };
     assert_eq!((told.found.len(), told.removed.len()), (1, 0));
     assert_eq!(ask(url.as_str()).await.unwrap(), "one");
-    let removing = CleanupOptions { mode: CleanupMode::Remove, ..everything };
-    let removed = meta.deployments().cleanup_old_servers(removing).await.unwrap();
+    everything.mode = CleanupMode::Remove;
+    let removed = meta.deployments().cleanup_old_servers(everything).await.unwrap();
     assert_eq!(removed.removed, removed.found);
     assert!(ask(url.as_str()).await.is_err());
     assert_eq!(meta.servers().list(&ListOptions::default()).await.unwrap().items, []);

@@ -101,10 +101,8 @@ async fn a_command_has_its_folder_variables_output_and_exit_code() {
     let docker = Docker::open().await;
     let environment = docker.environment().await;
     environment.write_file("some folder/x", "".into()).await.unwrap();
-    let command = Command {
-        working_directory: "some folder".to_owned(),
-        ..with_variable("pwd; echo \"$WORD\" >&2; exit 7", "WORD", "a 'quoted' $word")
-    };
+    let mut command = with_variable("pwd; echo \"$WORD\" >&2; exit 7", "WORD", "a 'quoted' $word");
+    command.working_directory = "some folder".to_owned();
     let output = environment.exec(&command).await.unwrap();
     assert_eq!(output.stdout, "/app/some folder\n");
     assert_eq!(output.stderr, "a 'quoted' $word\n");
@@ -165,7 +163,7 @@ async fn a_command_past_its_timeout_is_killed_with_its_children() {
     let docker = Docker::open().await;
     let environment = docker.environment().await;
     let line = "trap '' TERM INT HUP; (setsid sleep 1000 &) ; sleep 1000 & echo begun; sleep 1000";
-    let error = environment.exec(&Command::new(line, Duration::from_secs(1))).await.unwrap_err();
+    let error = environment.exec(&Command::new(line, Duration::from_secs(5))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
     assert!(error.to_string().contains("begun"), "{error}");
     let left = sh(&*environment, "ps -o args | grep -c '[s]leep 1000'").await;

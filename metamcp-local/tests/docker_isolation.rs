@@ -206,8 +206,7 @@ fn counter(server: &ServerRef, step: u32) -> Artifact {
         worker("add(_, env) { return env.COUNTER.get(env.COUNTER.idFromName('one')).add(); }")
     );
     let mut built = support::artifact(server, &source);
-    built.settings.durable_objects =
-        vec![DurableObjectClass { binding: "COUNTER".to_owned(), class_name: "Counter".to_owned() }];
+    built.settings.durable_objects = vec![DurableObjectClass::new("COUNTER", "Counter")];
     built
 }
 

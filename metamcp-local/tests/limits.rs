@@ -182,6 +182,34 @@ async fn a_body_that_takes_its_process_along_tells_its_caller_and_the_next_call_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_test_of_such_a_body_hears_why_and_what_it_logged_before() {
+    let live = Live::open().await;
+    let bodies = [
+        ("loops", "console.log('before the loop');\nfor (;;) {}", "caught in a loop, and was stopped"),
+        (
+            "fills",
+            "console.log('before it is full');\nconst taken = [];\nfor (;;) taken.push(new Array(100_000).fill(Math.random()));",
+            "ran out of memory (limit 128 MiB)",
+        ),
+        (
+            "answers",
+            "console.log('before it is much');\nreturn 'x'.repeat(2_000_000);",
+            "answers more than 1048576 bytes",
+        ),
+    ];
+    let definition = definition("tested", 128, bodies.iter().map(|&(tool, body, _)| (tool, body)));
+    let key = live.create(definition).await;
+    for (tool, body, expected) in bodies {
+        let error =
+            live.meta.deployments().test_tool(&key, tool, serde_json::Map::new()).await.unwrap_err().to_string();
+        let logged = body.split('\'').nth(1).unwrap();
+        assert!(error.contains(expected) && error.contains(&format!("its log ends with: {logged}")), "{tool}: {error}");
+        assert!(!error.contains("rmcp"), "{error}");
+    }
+    live.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn others_who_wait_for_a_process_that_is_killed_hear_why() {
     let live = Live::open().await;
     let bodies = [("loops", "for (;;) {}"), ("waits", "await new Promise((r) => setTimeout(r, 900));\nreturn 1;")];

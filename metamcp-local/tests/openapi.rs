@@ -48,10 +48,10 @@ async fn answer(State(seen): State<Seen>, request: Request) -> Response {
 
 /// The pets' server, live, with its secrets set.
 async fn pets(live: &Live, url: &str) -> Client {
-    let options = ImportOptions { base_url: Some(url.parse().unwrap()), ..ImportOptions::default() };
+    let mut options = ImportOptions::default();
+    options.base_url = Some(url.parse().unwrap());
     let import = ApiImport::read(PETSTORE, &options).unwrap();
-    let empty: ServerDefinition = serde_json::from_value(json!({ "name": "pets", "description": "Pets." })).unwrap();
-    let definition = import.add_to(&empty).unwrap();
+    let definition = import.add_to(&ServerDefinition::new("pets", "Pets.")).unwrap();
     let key: ServerKey = live.create(serde_json::to_value(definition).unwrap()).await;
     for name in import.secrets {
         let value = format!("{}\u{e9}", name.to_lowercase());

@@ -152,8 +152,11 @@ async fn a_job_goes_on_in_new_versions() {
     let job = crew.begin(json!({ "input": { "number": 24 } })).await;
     for n in 1..=INTERRUPTIONS {
         crew.seen(5 * n).await;
-        let renumbered =
-            |written: &ServerDefinition| Ok(ServerDefinition { version: format!("1.0.{n}"), ..written.clone() });
+        let renumbered = |written: &ServerDefinition| {
+            let mut next = written.clone();
+            next.version = format!("1.0.{n}");
+            Ok(next)
+        };
         crew.live.meta.servers().edit(&crew.key, renumbered).await.unwrap();
         crew.live.meta.deployments().deploy(&crew.key).await.unwrap();
     }

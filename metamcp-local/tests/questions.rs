@@ -7,6 +7,7 @@ mod live;
 use live::asking::definition;
 use live::http::request;
 use live::{Era, Live};
+use metamcp_core::ErrorKind;
 use reqwest::Client as Http;
 use rmcp::model::{
     CallToolRequestParams, ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult,
@@ -73,6 +74,21 @@ async fn a_body_asks_clients_of_both_eras_alike() {
         assert_eq!(live::text(&call("interview").await.unwrap()), "Ada: hello Ada in file:///work", "{era:?}");
         assert_eq!(live::text(&call("capabilities").await.unwrap()), r#"["elicitation","roots","sampling"]"#);
         client.cancel().await.unwrap();
+    }
+    live.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_through_meta_mcp_which_cannot_be_asked_is_told_who_can() {
+    let live = Live::open().await;
+    let deployment = live.deploy(definition()).await;
+    let (deployments, key) = (live.meta.deployments(), deployment.server_id.into());
+    let none = serde_json::Map::new;
+    let called = deployments.call_tool(&key, "interview", none()).await.unwrap_err();
+    let tested = deployments.test_tool(&key, "interview", none()).await.unwrap_err();
+    for error in [called, tested] {
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.to_string().contains("connect to its URL with a client that can be asked"), "{error}");
     }
     live.close().await;
 }

@@ -221,7 +221,11 @@ async fn a_session_outlives_a_new_version_and_its_open_stream_does_not_hold_the_
     assert_eq!(session.request("resources/subscribe", &watched).await.result(), &json!({}));
     let mut before = session.listen().await;
 
-    let described = |written: &ServerDefinition| Ok(ServerDefinition { description: "New.".into(), ..written.clone() });
+    let described = |written: &ServerDefinition| {
+        let mut described = written.clone();
+        described.description = "New.".into();
+        Ok(described)
+    };
     live.meta.servers().edit(&key, described).await.unwrap();
     live.meta.deployments().deploy(&key).await.unwrap();
     // The process that held it is gone.
@@ -293,6 +297,35 @@ async fn who_listens_without_a_session_hears_of_the_resources_it_asked_for() {
     assert_eq!(nothing.result()["resultType"], "complete");
     let wrong = Answer::of(listen_for(&url, &json!([7])).await).await;
     assert_eq!(wrong.error_code(), -32602);
+    live.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_listens_without_a_session_holds_no_new_version_up_and_is_told_of_it() {
+    let live = Live::open().await;
+    let mut patient = definition();
+    // A call may take as long as this, and a switch waits for calls.
+    patient["limits"] = json!({ "timeoutMs": 600_000 });
+    let key = live.create(patient).await;
+    let url = live.meta.deployments().deploy(&key).await.unwrap().url.to_string();
+    let mut before = listen_for(&url, &json!(["asked://watched"])).await;
+    next_message(&mut before).await;
+
+    let described = |written: &ServerDefinition| {
+        let mut described = written.clone();
+        described.description = "New.".to_owned();
+        Ok(described)
+    };
+    live.meta.servers().edit(&key, described).await.unwrap();
+    let deployed = timeout(LIMIT, live.meta.deployments().deploy(&key)).await;
+    deployed.expect("an open stream is not waited for").unwrap();
+    let told = next_message(&mut before).await;
+    assert_eq!((&told["id"], told["error"]["message"].is_string()), (&json!(1), true), "{told}");
+
+    let mut after = listen_for(&url, &json!(["asked://watched"])).await;
+    next_message(&mut after).await;
+    request(&url, Era::Discover, "tools/call", &json!({ "name": "touch", "arguments": {} })).await.result();
+    assert_eq!(next_message(&mut after).await["method"], "notifications/resources/updated");
     live.close().await;
 }
 

@@ -6,9 +6,13 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use metamcp_core::registry::sql::{SqlExecutor, SqlValue, Statement};
-use metamcp_core::registry::{Expect, ListOptions, Registry};
+use metamcp_core::registry::{
+    ApiKeyRecord, AuditEntry, AuditOutcome, ClientConnection, DeploymentId, DeploymentKind, DeploymentRecord,
+    DeploymentStep, Expect, ListOptions, Registry, VersionRecord,
+};
 use metamcp_core::{ErrorKind, ServerDefinition, ValidDefinition, validate};
 use metamcp_local::{SqliteExecutor, SqliteRegistry};
 use proptest::prelude::*;
@@ -98,8 +102,69 @@ async fn programs_that_open_a_new_file_at_once_migrate_it_once() {
             assert_eq!(page.items.len(), 1);
         }
         let applied = query(registries[0].as_ref().unwrap(), "SELECT id, name FROM d1_migrations").await;
-        assert_eq!(applied, [[SqlValue::Integer(1), SqlValue::Text("0001_initial.sql".to_owned())]]);
+        let names: Vec<_> = applied.into_iter().map(|row| row[1].clone()).collect();
+        let known = metamcp_core::registry::sql::MIGRATIONS.iter().map(|(name, _)| SqlValue::Text((*name).to_owned()));
+        assert_eq!(names, known.collect::<Vec<_>>());
     }
+}
+
+/// Of a database of the first version, what stood behind the actions becomes outcomes.
+#[tokio::test]
+async fn audit_entries_of_the_first_version_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("registry.db");
+    let executor = SqliteExecutor::open(&path).await.unwrap();
+    let (name, text) = metamcp_core::registry::sql::MIGRATIONS[0];
+    let mut batch: Vec<_> = text.split(";\n").filter(|sql| !sql.trim().is_empty()).map(str::to_owned).collect();
+    batch
+        .push("CREATE TABLE d1_migrations (id INTEGER PRIMARY KEY, name TEXT UNIQUE, applied_at TIMESTAMP)".to_owned());
+    batch.push(format!("INSERT INTO d1_migrations (name) VALUES ('{name}')"));
+    let actions = ["init_mcp_server", "rollback begun", "deploy_mcp_server failed", "set_secret refused"];
+    batch.extend(actions.iter().enumerate().map(|(number, action)| {
+        let at = "'2026-01-01T00:00:00.000000000Z'";
+        format!(
+            "INSERT INTO mcp_audit (id, at, actor, action, created_at, updated_at)
+             VALUES ('{number}', {at}, 'test', '{action}', {at}, {at})"
+        )
+    }));
+    executor.execute(batch.into_iter().map(|sql| Statement::new(sql, [])).collect()).await.unwrap();
+    drop(executor);
+
+    let entries = open(&path).await.list_audit(10).await.unwrap();
+    let read: Vec<_> = entries.iter().rev().map(|entry| (entry.action.as_str(), entry.outcome)).collect();
+    let expected = [
+        ("init_mcp_server", AuditOutcome::Done),
+        ("rollback", AuditOutcome::Begun),
+        ("deploy_mcp_server", AuditOutcome::Failed),
+        ("set_secret", AuditOutcome::Refused),
+    ];
+    assert_eq!(read, expected);
+    assert!(entries.iter().all(|entry| entry.subject.is_none()));
+}
+
+#[tokio::test]
+async fn the_oldest_audit_entries_make_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = open(&folder.path().join("registry.db")).await;
+    let entry = |action: &str| AuditEntry {
+        at: time::OffsetDateTime::UNIX_EPOCH,
+        actor: "test".to_owned(),
+        action: action.to_owned(),
+        outcome: AuditOutcome::Done,
+        subject: None,
+        server: None,
+        before: None,
+        after: None,
+    };
+    for action in ["first", "second"] {
+        registry.append_audit(&entry(action)).await.unwrap();
+    }
+    // As after many others.
+    let most = metamcp_core::registry::AUDIT_ENTRIES;
+    query(&registry, &format!("UPDATE sqlite_sequence SET seq = {most} WHERE name = 'mcp_audit'")).await;
+    registry.append_audit(&entry("third")).await.unwrap();
+    let kept: Vec<_> = registry.list_audit(10).await.unwrap().into_iter().map(|entry| entry.action).collect();
+    assert_eq!(kept, ["third", "second"]);
 }
 
 #[tokio::test]
@@ -233,6 +298,148 @@ fn any_definition_reads_back_as_written() {
     checked.unwrap();
 }
 
-async fn query(registry: &SqliteRegistry, sql: &'static str) -> Vec<Vec<SqlValue>> {
-    registry.executor().execute(vec![Statement::new(sql, [])]).await.unwrap().remove(0)
+async fn query(registry: &SqliteRegistry, sql: &str) -> Vec<Vec<SqlValue>> {
+    registry.executor().execute(vec![Statement::new(sql.to_owned(), [])]).await.unwrap().remove(0)
+}
+
+/// Texts that a statement, a line or a JSON text could end at, long ones, and rows of every table.
+async fn fill(registry: &SqliteRegistry) {
+    let long = format!("{}'\\n", "€".repeat(70)).repeat(1_200);
+    let hostile = "it's;\n-- 'a' || \"b\" \u{2028} \\n ;\n日本語";
+    let mut definition: ServerDefinition = serde_json::from_value(serde_json::json!({
+        "name": "whole", "description": hostile, "vars": { "TEXT": hostile, "NUMBER": 1.5 },
+        "tools": [
+            { "name": "long", "description": "x", "implementation": format!("return `{long}`;") },
+            { "name": "short", "description": hostile, "implementation": "return 1;\n// ;\n" }
+        ],
+        "resources": [{ "uri": "a://b", "name": "r", "implementation": "return '';" }],
+        "prompts": [{ "name": "p", "description": "x", "template": "a;\nb" }]
+    }))
+    .unwrap();
+    for number in 0..5 {
+        let mut again = definition.tools[0].clone();
+        again.name = format!("long_{number}");
+        definition.tools.push(again);
+    }
+    let server = registry.put_server(&validate(&definition).unwrap(), Expect::Absent).await.unwrap();
+    registry.put_server(&numbered(1), Expect::Absent).await.unwrap();
+    let (record, lease) = registry.lease_server(&server.id.into(), "test", Duration::from_secs(60)).await.unwrap();
+    let now = time::OffsetDateTime::now_utc();
+    let version = VersionRecord {
+        server_id: record.id,
+        version: "v1".parse().unwrap(),
+        revision: record.revision,
+        artifact: metamcp_core::Digest::of("v1"),
+        definition: record.definition.clone(),
+        created_at: now,
+    };
+    let deployment = DeploymentRecord {
+        id: DeploymentId(uuid::Uuid::new_v4()),
+        server: record.reference(),
+        kind: DeploymentKind::Deploy,
+        step: DeploymentStep::Failed,
+        revision: record.revision,
+        version: Some(version.version.clone()),
+        previous: None,
+        error: Some(hostile.to_owned()),
+        created_at: now,
+    };
+    registry.put_version(&version, &deployment, &lease).await.unwrap();
+    registry.finish_deployment(&deployment, None, &lease).await.unwrap();
+    let entry = AuditEntry {
+        at: now,
+        actor: hostile.to_owned(),
+        action: "put".to_owned(),
+        outcome: AuditOutcome::Done,
+        subject: Some(hostile.to_owned()),
+        server: None,
+        before: None,
+        after: Some(version.artifact),
+    };
+    registry.append_audit(&entry).await.unwrap();
+    let connection = ClientConnection {
+        id: uuid::Uuid::new_v4(),
+        name: "elsewhere".to_owned(),
+        server_id: record.id,
+        config: serde_json::json!({ "url": hostile }),
+        capabilities: serde_json::json!({}),
+        tools_count: 1,
+        resources_count: 0,
+        prompts_count: 0,
+        last_connected: Some(now),
+    };
+    registry.put_connection(&connection).await.unwrap();
+    let key = ApiKeyRecord {
+        id: uuid::Uuid::new_v4(),
+        name: hostile.to_owned(),
+        hash: version.artifact,
+        scopes: Vec::new(),
+        servers: Vec::new(),
+        expires_at: None,
+        revoked_at: None,
+    };
+    registry.put_api_key(&key).await.unwrap();
+}
+
+/// What an export has to bring over.
+async fn everything(registry: &SqliteRegistry) -> String {
+    let mut all = Vec::new();
+    for server in registry.list_servers(&ListOptions::default()).await.unwrap().items {
+        let id = server.id;
+        all.push(serde_json::to_value(registry.get_server(&id.into()).await.unwrap()).unwrap());
+        all.push(serde_json::to_value(registry.list_versions(id).await.unwrap()).unwrap());
+        all.push(serde_json::to_value(registry.list_deployments(id, 10).await.unwrap()).unwrap());
+        all.push(serde_json::to_value(registry.list_connections(id).await.unwrap()).unwrap());
+    }
+    let (keys, audit) = (registry.list_api_keys().await.unwrap(), registry.list_audit(10).await.unwrap());
+    format!("{all:?} {keys:?} {audit:?}")
+}
+
+#[tokio::test]
+async fn an_export_read_into_an_empty_database_is_the_same_registry() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = open(&folder.path().join("old.db")).await;
+    fill(&registry).await;
+    let export = registry.export().await.unwrap();
+    let new = SqliteExecutor::open(&folder.path().join("new.db")).await.unwrap();
+    let copy = SqliteRegistry::import(new, &export).await.unwrap();
+    assert_eq!(everything(&copy).await, everything(&registry).await);
+    assert_eq!(copy.export().await.unwrap(), export);
+
+    let occupied = SqliteExecutor::open(&folder.path().join("new.db")).await.unwrap();
+    let refused = SqliteRegistry::import(occupied, &export).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
+}
+
+/// A part of an export is no registry.
+#[tokio::test]
+async fn an_import_that_failed_in_the_middle_opens_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = open(&folder.path().join("old.db")).await;
+    fill(&registry).await;
+    // It is longer than one batch, so a part of it arrives.
+    let broken = registry.export().await.unwrap().replace("INSERT INTO mcp_audit", "INSERT INTO absent");
+    let path = folder.path().join("new.db");
+    let error = SqliteRegistry::import(SqliteExecutor::open(&path).await.unwrap(), &broken).await.unwrap_err();
+    assert!(error.to_string().contains("remove it"), "{error}");
+    assert!(SqliteRegistry::open(SqliteExecutor::open(&path).await.unwrap()).await.is_err());
+}
+
+/// Every table and column but the leases: what a migration adds is not forgotten.
+#[tokio::test]
+async fn an_export_has_every_column() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = open(&folder.path().join("old.db")).await;
+    fill(&registry).await;
+    let export = registry.export().await.unwrap();
+    let columns = "SELECT m.name, c.name FROM sqlite_master AS m JOIN pragma_table_info(m.name) AS c
+         WHERE m.type = 'table' AND m.name LIKE 'mcp%' AND m.name <> 'mcp_leases'";
+    let rows = registry.executor().execute(vec![Statement::new(columns, [])]).await.unwrap().remove(0);
+    assert!(rows.len() > 80, "{rows:?}");
+    for row in rows {
+        let [SqlValue::Text(table), SqlValue::Text(column)] = row.as_slice() else { panic!("{row:?}") };
+        let insert = export.lines().find(|line| line.starts_with(&format!("INSERT INTO {table} ("))).unwrap();
+        let listed = insert.split_once('(').unwrap().1.split_once(')').unwrap().0;
+        assert!(listed.split(", ").any(|listed| listed == column), "{table} lacks {column}: {listed}");
+    }
 }

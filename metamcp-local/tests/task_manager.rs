@@ -118,7 +118,8 @@ impl Tasks {
         let ours = |line: &&str| line.contains("workerd serve") && line.contains(&folder);
         let pids: Vec<_> = text.lines().filter(ours).filter_map(|line| line.split_whitespace().next()).collect();
         assert!(!pids.is_empty(), "nothing runs");
-        assert!(Command::new("kill").arg("-KILL").args(pids).status().unwrap().success());
+        // Some end with those before them.
+        Command::new("kill").arg("-KILL").args(pids).status().unwrap();
     }
 
     async fn close(self) {

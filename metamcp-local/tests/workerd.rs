@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use metamcp_core::{DurableObjectClass, ErrorKind, LogOptions, Publisher, ServerRef};
+use metamcp_core::{DurableObjectClass, Endpoint, ErrorKind, LogOptions, Publisher, ServerRef};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use support::{Local, artifact, call, error_message, open, processes_of, server, worker};
@@ -16,14 +16,10 @@ fn version(name: &str) -> String {
     worker(&format!("hello() {{ return {name:?}; }}"))
 }
 
-/// What the preview of a staged version answers to `GET /health`.
-async fn preview_health(socket: &std::path::Path) -> std::io::Result<String> {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = tokio::net::UnixStream::connect(socket).await?;
-    stream.write_all(b"GET /health HTTP/1.1\r\nHost: metamcp.internal\r\nConnection: close\r\n\r\n").await?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await?;
-    Ok(text)
+/// Whether something answers `GET /health` beside an endpoint.
+async fn is_healthy(endpoint: &Endpoint) -> bool {
+    let health = endpoint.url.join("health").unwrap();
+    reqwest::get(health).await.unwrap().status().is_success()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,8 +27,9 @@ async fn a_staged_version_answers_on_its_preview_and_is_live_once_it_is_activate
     let local = Local::open().await;
     let weather = server("weather");
     let staged = local.publisher.stage(&weather, &artifact(&weather, &version("one"))).await.unwrap();
-    let socket = staged.preview.unwrap().socket.unwrap();
-    assert!(preview_health(&socket).await.unwrap().starts_with("HTTP/1.1 200"));
+    let preview = staged.preview.unwrap();
+    assert_eq!(call(&preview, "hello", json!({})).await["result"], "one");
+    assert!(is_healthy(&preview).await);
     assert_eq!(local.publisher.endpoint(&weather).await.unwrap_err().kind(), ErrorKind::NotFound);
     let endpoint = local.publisher.activate(&weather, &staged.version).await.unwrap();
     assert_eq!(call(&endpoint, "hello", json!({})).await["result"], "one");
@@ -65,7 +62,7 @@ async fn a_version_that_is_not_live_can_be_discarded_and_the_live_one_cannot() {
     local.publisher.discard(&weather, &staged.version).await.unwrap();
     local.publisher.discard(&weather, &staged.version).await.unwrap();
     assert_eq!(local.files(), files);
-    assert!(preview_health(&staged.preview.unwrap().socket.unwrap()).await.is_err());
+    assert!(!is_healthy(&staged.preview.unwrap()).await);
     assert_eq!(local.publisher.activate(&weather, &staged.version).await.unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(local.publisher.discard(&weather, &live).await.unwrap_err().kind(), ErrorKind::Conflict);
     assert_eq!(call(&endpoint, "hello", json!({})).await["result"], "one");
@@ -73,25 +70,26 @@ async fn a_version_that_is_not_live_can_be_discarded_and_the_live_one_cannot() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_does_not_start_says_why_and_leaves_nothing() {
-    let local = Local::open_with(|config| config.with_start_timeout(Duration::from_secs(1))).await;
-    let weather = server("weather");
-    let empty = local.files();
-    for (source, reason) in [
-        ("export default { fetch( {", "SyntaxError"),
-        ("throw new Error('top level');", "top level"),
+    for (seconds, source, reason) in [
+        (60, "export default { fetch( {", "SyntaxError"),
+        (60, "throw new Error('top level');", "top level"),
         (
+            60,
             "export default { fetch() { return new Response('not well', { status: 500 }); } }",
             "500 Internal Server Error not well",
         ),
-        ("export default { fetch() { return new Promise(() => {}); } }", "does not start"),
-        ("export default { fetch() { for (;;) {} } }", "not healthy within 1 s"),
+        (1, "export default { fetch() { return new Promise(() => {}); } }", "does not start"),
+        (1, "export default { fetch() { for (;;) {} } }", "not healthy within 1 s"),
     ] {
+        let local = Local::open_with(|config| config.with_start_timeout(Duration::from_secs(seconds))).await;
+        let weather = server("weather");
+        let empty = local.files();
         let error = local.publisher.stage(&weather, &artifact(&weather, source)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         assert!(error.to_string().contains(reason), "{error}");
-        assert_eq!((local.files(), processes_of(&local.config)), (empty.clone(), Vec::new()));
+        assert_eq!((local.files(), processes_of(&local.config)), (empty, Vec::new()));
+        assert!(local.publisher.list_servers().await.unwrap().is_empty());
     }
-    assert!(local.publisher.list_servers().await.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,7 +201,7 @@ async fn a_servers_log_is_kept_without_the_values_of_its_secrets() {
     call(&endpoint, "say", json!({ "text": "first" })).await;
     call(&endpoint, "say", json!({ "text": "second" })).await;
     let lines = loop {
-        let lines = local.publisher.logs(&weather, LogOptions { limit: 2 }).await.unwrap();
+        let lines = local.publisher.logs(&weather, LogOptions::new(2)).await.unwrap();
         if lines.len() == 2 {
             break lines;
         }
@@ -231,8 +229,7 @@ fn counter(name: &ServerRef, step: u32) -> metamcp_core::Artifact {
         worker("add(_, env) { return env.COUNTER.get(env.COUNTER.idFromName('one')).add(); }")
     );
     let mut built = artifact(name, &source);
-    built.settings.durable_objects =
-        vec![DurableObjectClass { binding: "COUNTER".to_owned(), class_name: "Counter".to_owned() }];
+    built.settings.durable_objects = vec![DurableObjectClass::new("COUNTER", "Counter")];
     built
 }
 

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::fs::DirEntry;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -82,6 +83,15 @@ fn kill_supervisors(config: &LocalConfig) {
     }
 }
 
+/// Whether no thread of a process runs any more, which a signal alone does not make so at once.
+fn is_stopped(pid: u32) -> bool {
+    let stopped = |task: DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
+    };
+    std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().all(stopped)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_whose_supervisors_were_killed_too_are_ended_by_the_next_owner() {
     let folder = tempfile::tempdir().unwrap();
@@ -89,6 +99,9 @@ async fn processes_whose_supervisors_were_killed_too_are_ended_by_the_next_owner
     let (mut owner, _) = start_owner(folder.path());
     // An owner that is stopped cannot act on the end of the supervisors.
     kill_process(Pid::from_child(&owner), Signal::STOP).unwrap();
+    while !is_stopped(owner.id()) {
+        tokio::task::yield_now().await;
+    }
     kill_supervisors(&config);
     owner.kill().unwrap();
     owner.wait().unwrap();

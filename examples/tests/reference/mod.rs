@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -30,14 +31,17 @@ pub(crate) fn toolchain() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("toolchain")
 }
 
-/// The reference server, which ends with this value.
-fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Child {
-    let example = example();
-    let mut command = Command::new(&example);
+/// The reference server as it is started; it ends with the value that spawning gives.
+pub(crate) fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(example());
     command.args(arguments).kill_on_drop(true);
     command.env("METAMCP_TOOLCHAIN_DIR", toolchain()).envs(environment.iter().copied());
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    command.spawn().unwrap_or_else(|error| panic!("{}: {error}; build the examples", example.display()))
+    command
+}
+
+fn start(mut command: Command) -> Child {
+    command.spawn().unwrap_or_else(|error| panic!("{}: {error}; build the examples", example().display()))
 }
 
 /// The server over HTTP, and what it printed.
@@ -59,7 +63,7 @@ impl Http {
 
     /// Wherever the arguments and the environment say.
     pub(crate) async fn start_on(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut process = start(&[&["--http", "127.0.0.1:0"], arguments].concat(), environment);
+        let mut process = start(command(&[&["--http", "127.0.0.1:0"], arguments].concat(), environment));
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let mut admin_key = None;
         loop {
@@ -111,7 +115,12 @@ fn client() -> ClientConfig {
 
 impl Host {
     pub(crate) async fn start(data_dir: &Path) -> Self {
-        let mut process = start(&["--stdio", "--data-dir", data_dir.to_str().unwrap()], &[]);
+        Self::start_as(command(&["--stdio", "--data-dir", data_dir.to_str().unwrap()], &[])).await
+    }
+
+    /// However the command says.
+    pub(crate) async fn start_as(command: Command) -> Self {
+        let mut process = start(command);
         let pipes = (process.stdout.take().unwrap(), process.stdin.take().unwrap());
         let client = timeout(LIMIT, client().serve_with_lifecycle(pipes, ClientLifecycleMode::Initialize));
         Self { process, client: Client(client.await.unwrap().unwrap()) }
@@ -142,4 +151,20 @@ impl Client {
 pub(crate) fn text(result: &CallToolResult) -> String {
     let texts = result.content.iter().filter_map(|block| block.as_text());
     texts.map(|text| text.text.as_str()).collect::<Vec<_>>().join("\n")
+}
+
+/// Where `.ci/run` installs what tests need.
+pub(crate) fn tools() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/ci-tools")
+}
+
+/// The JSON that a program of Node's prints.
+pub(crate) async fn node(arguments: impl IntoIterator<Item = OsString>) -> Value {
+    let mut command = Command::new("node");
+    command.args(arguments).env("METAMCP_TOOLCHAIN_DIR", toolchain()).stdin(Stdio::null()).kill_on_drop(true);
+    let output = timeout(LIMIT, command.output()).await.unwrap().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let problems = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{problems}");
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}\n{problems}"))
 }

@@ -4,6 +4,9 @@ import type { Command, Output, OutputListener, Sandbox } from "./sandbox.ts";
 /** Longest wait for anything but a command, which has its own limit. */
 const CALL_MS = 120_000;
 
+/** A line of the bridge's answer: what a command wrote, and at last its output, or why it has none. */
+type Line = { stream: "stdout" | "stderr"; text: string } | { output: Output } | { error: ProblemDetails };
+
 /** A sandbox that another process keeps, reached by HTTP: for development and tests, where there are no containers. */
 export class BridgedSandbox implements Sandbox {
   readonly #base: string;
@@ -20,9 +23,14 @@ export class BridgedSandbox implements Sandbox {
     // The bridge ends the command when the connection is given up.
     const limit = AbortSignal.any([signal, AbortSignal.timeout(command.timeoutMs + CALL_MS)]);
     const response = await this.#call("POST", "/run", JSON.stringify(command), limit);
-    const output = await response.json<Output>();
-    if (output.stdout !== "") listener("stdout", output.stdout);
-    if (output.stderr !== "") listener("stderr", output.stderr);
+    let output: Output | undefined;
+    for await (const line of lines(response)) {
+      const event = JSON.parse(line) as Line;
+      if ("error" in event) throw new Problem(event.error.kind, event.error.message, event.error.help);
+      if ("output" in event) output = event.output;
+      else listener(event.stream, event.text);
+    }
+    if (output === undefined) throw new Problem("unavailable", "the bridge ended while the command ran");
     return output;
   }
 
@@ -62,3 +70,13 @@ export class BridgedSandbox implements Sandbox {
 
 const encoded = (path: string) => path.split("/").map(encodeURIComponent).join("/");
 const file = (path: string) => `/files/${encoded(path)}`;
+
+async function* lines(response: Response): AsyncGenerator<string> {
+  let begun = "";
+  for await (const text of response.body?.pipeThrough(new TextDecoderStream()) ?? []) {
+    const parts = (begun + text).split("\n");
+    begun = parts.pop() ?? "";
+    yield* parts;
+  }
+  if (begun !== "") yield begun;
+}

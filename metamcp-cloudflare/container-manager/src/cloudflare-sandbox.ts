@@ -8,6 +8,8 @@ const WORKSPACE = "/workspace";
 /** Lies outside of the workspace; a container that was restarted has lost it, with everything else. */
 const MARKER = "/tmp/metamcp-started";
 const FILE_MS = 60_000;
+/** Between two tries to stop a command. */
+const STOP_PAUSE_MS = 1000;
 
 /** Ends with 81 unless `$path` stays in the workspace when symbolic links are followed; `$target` has what it leads to. */
 const RESOLVE = `target=$(realpath -m -- "$path") || exit 81
@@ -34,24 +36,46 @@ export class CloudflareSandbox implements Sandbox {
 
   async run(command: Command, listener: OutputListener, signal: AbortSignal): Promise<Output> {
     const started = Date.now();
-    const group = `/tmp/metamcp-${crypto.randomUUID()}.pid`;
-    const stop = () => void this.#shell(`kill -KILL -- -"$(cat ${group})"`, "stop").catch(() => {});
+    const files = runFiles();
+    let ended = false;
+    const stop = () => void this.#stop(files, () => ended);
     signal.addEventListener("abort", stop, { once: true });
     try {
-      return await this.#follow(command, group, listener, started);
+      return await this.#follow(command, files, listener, signal, started);
     } finally {
+      ended = true;
       signal.removeEventListener("abort", stop);
     }
   }
 
-  async #follow(command: Command, group: string, listener: OutputListener, started: number): Promise<Output> {
+  /** Tries until the container has heard of it, or the command has ended. */
+  async #stop({ group, cancelled }: RunFiles, ended: () => boolean): Promise<void> {
+    // The mark comes first: a command that did not write its group yet looks for it next.
+    const script = `touch ${cancelled} && { [ ! -s ${group} ] || kill -s KILL -- -"$(cat ${group})"; }`;
+    while (!ended()) {
+      try {
+        return void (await this.#shell(script, "stop"));
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, STOP_PAUSE_MS));
+      }
+    }
+  }
+
+  async #follow(
+    command: Command,
+    files: RunFiles,
+    listener: OutputListener,
+    signal: AbortSignal,
+    started: number,
+  ): Promise<Output> {
     const stdout = new BoundedText(MAX_OUTPUT_BYTES);
     const stderr = new BoundedText(MAX_OUTPUT_BYTES);
     let exitCode: number | undefined;
     // Apart from the command, whose exit code may be any.
     const check = `[ -e ${MARKER} ] || exit 86; [ -e "$path" ] || exit 82; [ -d "$path" ] || exit 84`;
     const folder = await this.#on(command.cwd, check, "enter");
-    const stream = await this.#container.execStream(wrapped(command, folder, group), { env: command.env });
+    signal.throwIfAborted();
+    const stream = await this.#container.execStream(wrapped(command, folder, files), { env: command.env });
     for await (const event of parseSSEStream<ExecEvent>(stream)) {
       if (event.type === "stdout" || event.type === "stderr") {
         (event.type === "stdout" ? stdout : stderr).add(event.data ?? "");
@@ -108,10 +132,24 @@ export class CloudflareSandbox implements Sandbox {
   }
 }
 
-/** `timeout` leads a process group of its own and kills all of it; the group's number is kept for a cancel. */
-function wrapped({ line, timeoutMs }: Command, folder: string, group: string): string {
+/** What a command and its cancel know each other by, in the container. */
+interface RunFiles {
+  /** Has the number of the command's process group, from its start on. */
+  group: string;
+  /** Exists once the command is cancelled. */
+  cancelled: string;
+}
+
+function runFiles(): RunFiles {
+  const run = `/tmp/metamcp-${crypto.randomUUID()}`;
+  return { group: `${run}.pid`, cancelled: `${run}.cancelled` };
+}
+
+/** `timeout` leads a process group of its own and kills all of it. A command that was cancelled does not begin. */
+function wrapped({ line, timeoutMs }: Command, folder: string, { group, cancelled }: RunFiles): string {
   const seconds = (timeoutMs / 1000).toFixed(3);
-  const script = `cd -- ${quoted(folder)} && echo $$ >${group} && exec timeout --signal=KILL ${seconds} sh -c ${quoted(line)}`;
+  const begin = `cd -- ${quoted(folder)} && echo $$ >${group} && [ ! -e ${cancelled} ]`;
+  const script = `${begin} && exec timeout --signal=KILL ${seconds} sh -c ${quoted(line)}`;
   return `setsid --wait sh -c ${quoted(script)}`;
 }
 

@@ -12,7 +12,8 @@ const MAX_WAIT_MS = 25_000;
 /** Serves a request that is allowed: the routes of the HTTPS face, which the README lists. */
 export async function handle(request: Request, queue: JobQueue): Promise<Response> {
   const url = new URL(request.url);
-  const [version, what = "", id = "", part = "", ...rest] = url.pathname.split("/").slice(1);
+  const [version, what = "", encodedId = "", part = "", ...rest] = url.pathname.split("/").slice(1);
+  const id = decoded([encodedId]);
   const route = `${request.method} /${version}/${what}${id === "" ? "" : "/:id"}${part === "" ? "" : `/${part}`}`;
   switch (route) {
     case "GET /v1/health":
@@ -20,11 +21,11 @@ export async function handle(request: Request, queue: JobQueue): Promise<Respons
     case "PUT /v1/jobs/:id":
       return Response.json(await queue.submit(checkedId(id), jobInput(await json(request))), { status: 202 });
     case "GET /v1/jobs/:id":
-      return Response.json(await queue.wait(id, waitOf(url)));
+      return Response.json(await queue.wait(id, waitOf(url), url.searchParams.has("place") ? number(url, "place") : undefined));
     case "DELETE /v1/jobs/:id":
       return Response.json(queue.cancel(checkedId(id)));
     case "GET /v1/jobs/:id/logs":
-      return Response.json(queue.logs(id, number(url, "offset")));
+      return Response.json(await queue.logs(id, number(url, "offset"), waitOf(url)));
     case "GET /v1/jobs/:id/artifact":
       return new Response(queue.artifact(id), { headers: { "content-type": "application/json" } });
     case "GET /v1/environments/:id":
@@ -73,16 +74,19 @@ async function json(request: Request): Promise<unknown> {
   }
 }
 
-/** The whole body, or an error as soon as it is known to be too large. */
+/**
+ * The whole body. One that is too large is still received, up to twice its limit: whoever has not sent all of it yet
+ * finds a closed connection instead of the answer.
+ */
 async function body(request: Request, limit: number): Promise<Uint8Array> {
-  const tooLarge = () => new Problem("limit_exceeded", `the body has more than ${limit} bytes`);
-  if (Number(request.headers.get("content-length") ?? 0) > limit) throw tooLarge();
   const chunks: Uint8Array[] = [];
   let size = 0;
   for await (const chunk of request.body ?? []) {
     size += chunk.length;
-    if (size > limit) throw tooLarge();
-    chunks.push(chunk);
+    if (size > 2 * limit) break;
+    if (size > limit) chunks.length = 0;
+    else chunks.push(chunk);
   }
+  if (size > limit) throw new Problem("limit_exceeded", `the body has more than ${limit} bytes`);
   return new Uint8Array(await new Blob(chunks as Uint8Array<ArrayBuffer>[]).arrayBuffer());
 }

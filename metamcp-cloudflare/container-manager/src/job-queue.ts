@@ -4,7 +4,7 @@ import type { Env } from "./env.ts";
 import { handle } from "./http.ts";
 import type { JobInput } from "./input.ts";
 import { detailsOf, Problem, problemResponse } from "./problem.ts";
-import { type Command, type Sandbox, sandbox } from "./sandbox.ts";
+import { type Command, type OutputListener, type Sandbox, sandbox } from "./sandbox.ts";
 import { type JobRow, Store } from "./store.ts";
 import { VERSION } from "./version.ts";
 
@@ -89,20 +89,31 @@ export class JobQueue extends DurableObject<Env> {
     return status;
   }
 
-  /** The status, once the job has ended or the time is over. */
-  async wait(id: string, ms: number): Promise<JobStatus> {
+  /**
+   * The status, once the job has ended or the time is over; with a place, as soon as the job has another one (0 when it
+   * waits no more).
+   */
+  async wait(id: string, ms: number, place?: number): Promise<JobStatus> {
     const deadline = Date.now() + ms;
     for (;;) {
       const status = this.status(id);
+      const hasMoved = place !== undefined && (status.place ?? 0) !== place;
       const left = deadline - Date.now();
-      if ((status.state !== "queued" && status.state !== "running") || left <= 0) return status;
+      if (hasMoved || hasEnded(status) || left <= 0) return status;
       await this.#change(left);
     }
   }
 
-  logs(id: string, offset: number): unknown {
-    const { state } = this.status(id);
-    return { ...this.#store.logs(id, offset), state };
+  /** What a job wrote from an offset on, once there is something, the job has ended, or the time is over. */
+  async logs(id: string, offset: number, ms: number): Promise<unknown> {
+    const deadline = Date.now() + ms;
+    for (;;) {
+      const status = this.status(id);
+      const found = this.#store.logs(id, offset);
+      const left = deadline - Date.now();
+      if (found.entries.length > 0 || hasEnded(status) || left <= 0) return { ...found, state: status.state };
+      await this.#change(left);
+    }
   }
 
   /** What a build made. */
@@ -221,6 +232,7 @@ export class JobQueue extends DurableObject<Env> {
       this.#pump();
     });
     this.#work.add(work);
+    this.#notify();
   }
 
   /** Never rejects: a failure is the job's. */
@@ -238,7 +250,7 @@ export class JobQueue extends DurableObject<Env> {
   }
 
   async #exec(job: JobRow, { environment, command }: JobInput & { kind: "exec" }, signal: AbortSignal): Promise<void> {
-    const output = await this.files(environment).run(command, (stream, text) => this.#store.log(job.id, stream, text), signal);
+    const output = await this.files(environment).run(command, this.#logging(job), signal);
     this.#store.touch(environment);
     this.#finish(job, output);
   }
@@ -251,7 +263,7 @@ export class JobQueue extends DurableObject<Env> {
       const lockfile = kept && new TextDecoder().decode(kept);
       const where = sandbox(this.env, place);
       await where.start();
-      const bytes = await build(where, packages, lockfile, (stream, text) => this.#store.log(job.id, stream, text), signal);
+      const bytes = await build(where, packages, lockfile, this.#logging(job), signal);
       const made = JSON.parse(new TextDecoder().decode(bytes)) as { lockfile: string };
       this.#store.putBlob(lock, new TextEncoder().encode(made.lockfile));
       this.#store.putBlob(bundle, bytes);
@@ -269,6 +281,13 @@ export class JobQueue extends DurableObject<Env> {
     if (job.kind === "warm_up") this.#store.putWarm(place);
     else this.#store.putEnvironment(job.id, place, manifest.stdout);
     this.#finish(job, { containerId: job.id, ...JSON.parse(manifest.stdout) });
+  }
+
+  #logging(job: JobRow): OutputListener {
+    return (stream, text) => {
+      this.#store.log(job.id, stream, text);
+      this.#notify();
+    };
   }
 
   #finish(job: JobRow, result: unknown): void {
@@ -320,6 +339,8 @@ export class JobQueue extends DurableObject<Env> {
     for (const done of [...this.#waiting]) done();
   }
 }
+
+const hasEnded = ({ state }: JobStatus) => state !== "queued" && state !== "running";
 
 function noEnvironment(id: string): Problem {
   return new Problem("not_found", `environment ${id} does not exist`, "one that is not used for 15 minutes is destroyed");

@@ -44,7 +44,7 @@ export async function startBridge(): Promise<Bridge> {
       throw Object.assign(new Error(`sandbox ${id} does not run`), { kind: "unavailable" });
     } else if (route === "POST run") {
       const output = await run(folder, JSON.parse(String(await whole(request))), response);
-      response.end(JSON.stringify(output));
+      response.end(JSON.stringify({ output }));
       return;
     } else if (route === "PUT files") {
       await mkdir(dirname(path), { recursive: true });
@@ -107,7 +107,9 @@ async function run(folder: string, command: Run, response: ServerResponse): Prom
     kill(child);
   }, command.timeoutMs);
   response.once("close", () => kill(child));
-  const [stdout, stderr] = [collect(child.stdout), collect(child.stderr)];
+  const [stdout, stderr] = (["stdout", "stderr"] as const).map((stream) =>
+    collect(child[stream], (text) => response.write(`${JSON.stringify({ stream, text })}\n`)),
+  );
   const exitCode = await new Promise<number>((resolve) => child.once("close", (code) => resolve(code ?? 137)));
   clearTimeout(timer);
   return { stdout: await stdout, stderr: await stderr, exitCode, ms: Date.now() - started, timedOut };
@@ -121,9 +123,12 @@ function kill(child: ChildProcess): void {
   }
 }
 
-async function collect(stream: NodeJS.ReadableStream): Promise<string> {
+async function collect(stream: NodeJS.ReadableStream, listener: (text: string) => void): Promise<string> {
   let text = "";
-  for await (const chunk of stream) text += String(chunk);
+  for await (const chunk of stream.setEncoding("utf8")) {
+    text += String(chunk);
+    listener(String(chunk));
+  }
   return text;
 }
 

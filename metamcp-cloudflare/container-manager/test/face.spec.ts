@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { after, afterEach, before, test } from "node:test";
 import { KEY, Manager } from "./manager.ts";
 
 let manager: Manager;
 before(async () => {
   manager = await Manager.start();
 });
+afterEach(() => manager.clear());
 after(() => manager.stop());
 
 test("without the key nothing is answered", async () => {
@@ -55,7 +56,6 @@ test("paths outside of the workspace are refused", async () => {
   }
   const outside = { kind: "exec", environment: id, line: "pwd", cwd: "../..", timeoutMs: 1000 };
   assert.equal((await manager.call("PUT", `jobs/${crypto.randomUUID()}`, outside)).status, 403);
-  await manager.call("DELETE", `environments/${id}`);
 });
 
 test("bodies are bounded", async () => {
@@ -65,7 +65,6 @@ test("bodies are bounded", async () => {
   assert.equal((await manager.call("PUT", `environments/${id}/files/large`, large)).status, 413);
   const job = { kind: "environment", more: "x".repeat(300_000) };
   assert.equal((await manager.call("PUT", `jobs/${crypto.randomUUID()}`, job)).status, 413);
-  await manager.call("DELETE", `environments/${id}`);
 });
 
 test("other Workers use the same environments by RPC", async () => {

@@ -18,6 +18,7 @@ export interface Answer {
 export class Manager {
   readonly bridge: Bridge;
   readonly #folder: string;
+  readonly #environments = new Set<string>();
   #url = "";
   #callerUrl = "";
   #stop: () => Promise<void> = async () => {};
@@ -96,7 +97,8 @@ export class Manager {
     return response.json();
   }
 
-  async submit(id: string, job: object): Promise<any> {
+  async submit(id: string, job: { kind: string; [input: string]: unknown }): Promise<any> {
+    if (job.kind === "environment") this.#environments.add(id);
     const { status, body } = await this.call("PUT", `jobs/${id}`, job);
     if (status !== 202) throw new Error(JSON.stringify(body));
     return body;
@@ -115,6 +117,21 @@ export class Manager {
     await this.submit(id, { kind: "environment" });
     const { state, error } = await this.ended(id);
     if (state !== "done") throw new Error(JSON.stringify(error));
+  }
+
+  /** Gives back the places of a test's environments, whatever became of the test. */
+  async clear(): Promise<void> {
+    for (const id of this.#environments) {
+      await this.call("DELETE", `jobs/${id}`);
+      await this.call("DELETE", `environments/${id}`);
+    }
+    this.#environments.clear();
+  }
+
+  /** A job's log as one text, since how many writes a command's output comes in is left to the machine. */
+  async logs(job: string, query = ""): Promise<{ text: string; next: number; state: string }> {
+    const { body } = await this.call("GET", `jobs/${job}/logs?${query}`);
+    return { ...body, text: body.entries.map(({ text }: { text: string }) => text).join("") };
   }
 
   async exec(environment: string, line: string, timeoutMs = 30_000): Promise<any> {

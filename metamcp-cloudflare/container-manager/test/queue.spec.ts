@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { after, afterEach, before, test } from "node:test";
 import { Manager } from "./manager.ts";
 
 let manager: Manager;
 before(async () => {
   manager = await Manager.start();
 });
+afterEach(() => manager.clear());
 after(() => manager.stop());
 
 const uuid = () => crypto.randomUUID();
@@ -38,7 +39,6 @@ test("starting the same job again is the same job, and a dropped connection lose
   assert.equal((await manager.submit(job, command)).result.stdout, "once\n");
   const other = await manager.call("PUT", `jobs/${job}`, { ...command, line: "rm log" });
   assert.deepEqual([other.status, other.body.error.kind], [409, "conflict"]);
-  await manager.call("DELETE", `environments/${id}`);
 });
 
 test("who finds all containers in use waits in line, with a place in it", async () => {
@@ -61,10 +61,9 @@ test("who finds all containers in use waits in line, with a place in it", async 
 test("a command past its time is killed with its children, and the environment goes on", async () => {
   const id = uuid();
   await manager.environment(id);
-  const ran = await manager.exec(id, "echo before; sleep 1000 & sleep 1000; echo after", 300);
+  const ran = await manager.exec(id, "echo before; sleep 1000 & sleep 1000; echo after", 3000);
   assert.deepEqual([ran.result.timedOut, ran.result.stdout], [true, "before\n"]);
   assert.equal((await manager.exec(id, "echo on")).result.stdout, "on\n");
-  await manager.call("DELETE", `environments/${id}`);
 });
 
 test("a cancelled command ends, and one that is cancelled before it comes never runs", async () => {
@@ -78,18 +77,35 @@ test("a cancelled command ends, and one that is cancelled before it comes never 
   const command = { kind: "exec", environment: id, line: "touch ran", timeoutMs: 1000 };
   assert.equal((await manager.submit(late, command)).state, "cancelled");
   assert.deepEqual((await manager.call("GET", `environments/${id}/list/`)).body, []);
-  await manager.call("DELETE", `environments/${id}`);
 });
 
 test("logs are read on from an offset", async () => {
   const id = uuid();
   await manager.environment(id);
   const { id: job } = await manager.exec(id, "echo first; echo grüße");
-  const all = (await manager.call("GET", `jobs/${job}/logs`)).body;
-  assert.equal(all.entries[0].text, "first\ngrüße\n");
-  assert.equal((await manager.call("GET", `jobs/${job}/logs?offset=6`)).body.entries[0].text, "grüße\n");
-  assert.deepEqual((await manager.call("GET", `jobs/${job}/logs?offset=${all.next}`)).body.entries, []);
-  await manager.call("DELETE", `environments/${id}`);
+  const all = await manager.logs(job);
+  assert.equal(all.text, "first\ngrüße\n");
+  assert.equal((await manager.logs(job, "offset=6")).text, "grüße\n");
+  assert.equal((await manager.logs(job, "offset=8")).text, "üße\n");
+  assert.equal((await manager.logs(job, `offset=${all.next}`)).text, "");
+});
+
+test("output is there while the command runs, and a change of place is told at once", async () => {
+  const inUse = [uuid(), uuid(), uuid()];
+  for (const id of inUse) await manager.environment(id);
+  const [job, waiting] = [uuid(), uuid()];
+  const line = "echo begun; until [ -e go ]; do sleep 0.05; done; echo ended";
+  await manager.submit(job, { kind: "exec", environment: inUse[0], line, timeoutMs: 60_000 });
+  const begun = await manager.logs(job, "wait=25");
+  assert.deepEqual([begun.text, begun.state], ["begun\n", "running"]);
+  await manager.call("PUT", `environments/${inUse[0]}/files/go`, new Uint8Array(1));
+  assert.equal((await manager.logs(job, `wait=25&offset=${begun.next}`)).text, "ended\n");
+
+  await manager.submit(waiting, { kind: "environment" });
+  const moved = manager.call("GET", `jobs/${waiting}?wait=25&place=1`);
+  await manager.call("DELETE", `environments/${inUse[0]}`);
+  assert.equal((await moved).body.state, "running");
+  assert.equal((await manager.ended(waiting)).state, "done");
 });
 
 test("after a crash a command has failed, and the environment is still there", async () => {
@@ -100,7 +116,6 @@ test("after a crash a command has failed, and the environment is still there", a
   const ended = await manager.ended(job);
   assert.deepEqual([ended.state, ended.error.kind], ["failed", "unavailable"]);
   assert.equal((await manager.exec(id, "echo on")).result.stdout, "on\n");
-  await manager.call("DELETE", `environments/${id}`);
 });
 
 test("a sandbox that could not be destroyed keeps its place until it is", async () => {
@@ -110,9 +125,14 @@ test("a sandbox that could not be destroyed keeps its place until it is", async 
   assert.equal((await manager.call("DELETE", `environments/${id}`)).status, 503);
   assert.equal(manager.bridge.count(), 1);
   // Any job wakes the alarm, which tries again.
-  await manager.submit(uuid(), { kind: "environment" });
-  for (let tries = 0; manager.bridge.count() > 1 && tries < 200; tries++) await manager.call("GET", "health");
+  const next = uuid();
+  await manager.environment(next);
+  const giveUp = Date.now() + 10_000;
+  while (manager.bridge.count() > 1 && Date.now() < giveUp) await new Promise((resolve) => setTimeout(resolve, 50));
   assert.equal(manager.bridge.count(), 1);
+  // The one that is left is the new one.
+  assert.equal((await manager.exec(next, "echo here")).result.stdout, "here\n");
+  await assert.rejects(manager.exec(id, "echo here"), /not_found/);
 });
 
 test("a warm container is the next environment's", async () => {

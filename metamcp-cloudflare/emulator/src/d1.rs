@@ -1,5 +1,6 @@
 //! D1: databases of an account, each a SQLite database in memory.
 
+mod binding;
 mod run;
 mod transfer;
 
@@ -21,6 +22,7 @@ use crate::State;
 use crate::answer::{Answer, Refusal, page, success};
 use run::{Body, RowForm};
 
+pub(crate) use binding::serve_binding;
 pub(crate) use transfer::transfer_routes;
 
 const PER_PAGE: usize = 10_000;
@@ -54,6 +56,11 @@ struct Listing {
 impl Databases {
     fn with<T>(&self, work: impl FnOnce(&mut BTreeMap<String, Database>) -> T) -> T {
         work(&mut self.by_id.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether there is a database of this id.
+    pub(crate) fn exists(&self, id: &str) -> bool {
+        self.with(|databases| databases.contains_key(id))
     }
 
     /// A database by id, or by name as wrangler asks for it.

@@ -1,5 +1,6 @@
 //! Faults on request, and a record of what was asked.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ use serde::{Deserialize, Serialize};
 use crate::State;
 use crate::answer::Refusal;
 
+/// How the paths of requests for scripts begin.
+const SCRIPTS: &str = "/workers.dev/";
+
 /// Something that goes wrong with requests that match.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -23,7 +27,7 @@ pub struct Fault {
     /// Only requests of this method.
     #[serde(default)]
     pub method: Option<String>,
-    /// Only requests whose path has this in it.
+    /// Only requests whose path has this in it. Those of scripts are hit by paths that begin with `/workers.dev/` only.
     #[serde(default)]
     pub path: String,
     /// So many matching requests are let through first.
@@ -72,6 +76,15 @@ pub struct Seen {
 pub struct Faults {
     planned: Mutex<Vec<Fault>>,
     seen: Mutex<Vec<Seen>>,
+    firsts: Mutex<Option<Firsts>>,
+}
+
+/// The first attempt of every request of a script goes wrong.
+#[derive(Debug)]
+struct Firsts {
+    effect: Effect,
+    /// Those that were hit: method and path.
+    hit: BTreeSet<String>,
 }
 
 impl Faults {
@@ -80,9 +93,15 @@ impl Faults {
         lock(&self.planned).push(fault);
     }
 
-    /// Forgets all faults.
-    pub fn clear(&self) {
+    /// Lets the first attempt of every request to a script go wrong from now on.
+    pub fn hit_first_attempts(&self, effect: Effect) {
+        *lock(&self.firsts) = Some(Firsts { effect, hit: BTreeSet::new() });
+    }
+
+    /// Forgets all faults; returns how many first attempts went wrong.
+    pub fn clear(&self) -> usize {
         lock(&self.planned).clear();
+        lock(&self.firsts).take().map_or(0, |firsts| firsts.hit.len())
     }
 
     /// The requests so far, those that were hit by a fault among them.
@@ -93,9 +112,25 @@ impl Faults {
     /// Takes note of a request and says what happens to it.
     fn hit(&self, method: &str, path: &str) -> Option<Effect> {
         lock(&self.seen).push(Seen { method: method.to_owned(), path: path.to_owned() });
+        self.take(method, path)
+    }
+
+    /// The same for a request of a script, whose path begins with `/workers.dev/`; no note of it is taken.
+    pub(crate) fn hit_script(&self, method: &str, path: &str) -> Option<Effect> {
+        if let Some(Firsts { effect, hit }) = &mut *lock(&self.firsts)
+            && hit.insert(format!("{method} {path}"))
+        {
+            return Some(effect.clone());
+        }
+        self.take(method, path)
+    }
+
+    fn take(&self, method: &str, path: &str) -> Option<Effect> {
         let mut planned = lock(&self.planned);
+        let is_script = path.starts_with(SCRIPTS);
         let matches = |fault: &Fault| {
-            fault.times > 0 && path.contains(&fault.path) && fault.method.as_deref().is_none_or(|known| known == method)
+            let applies = fault.path.starts_with(SCRIPTS) == is_script && path.contains(&fault.path);
+            fault.times > 0 && applies && fault.method.as_deref().is_none_or(|known| known == method)
         };
         let fault = planned.iter_mut().find(|fault| matches(fault))?;
         if fault.skip > 0 {
@@ -125,19 +160,24 @@ pub(crate) fn routes() -> Router<Arc<State>> {
 
 pub(crate) async fn apply(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
     let effect = state.faults.hit(request.method().as_str(), request.uri().path());
+    suffer(effect, next.run(request)).await
+}
+
+/// Carries a request out, with what happens to it.
+pub(crate) async fn suffer(effect: Option<Effect>, answer: impl Future<Output = Response>) -> Response {
     match effect {
-        None => next.run(request).await,
+        None => answer.await,
         Some(Effect::Delay(milliseconds)) => {
             tokio::time::sleep(Duration::from_millis(milliseconds)).await;
-            next.run(request).await
+            answer.await
         }
         Some(Effect::Refuse { status, retry_after }) => refuse(status, retry_after),
         Some(Effect::DropRequest) => close_connection(),
         Some(Effect::DropAnswer) => {
-            next.run(request).await;
+            answer.await;
             close_connection()
         }
-        Some(Effect::TruncateAnswer) => truncate(next.run(request).await).await,
+        Some(Effect::TruncateAnswer) => truncate(answer.await).await,
     }
 }
 
@@ -151,7 +191,7 @@ fn refuse(status: u16, retry_after: Option<u64>) -> Response {
 }
 
 /// Ends the connection's task, and with it the connection; a panic's message is not printed this way.
-fn close_connection() -> ! {
+pub(crate) fn close_connection() -> ! {
     std::panic::resume_unwind(Box::new("a fault of the emulator"))
 }
 

@@ -1,5 +1,6 @@
 //! Workers KV: namespaces and their keys.
 
+mod binding;
 mod bulk;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ use uuid::Uuid;
 
 use crate::State;
 use crate::answer::{Answer, Refusal, page, success, success_with};
+
+pub(crate) use binding::serve_binding;
 
 /// <https://developers.cloudflare.com/kv/platform/limits/>
 const KEY_BYTES: usize = 512;
@@ -87,6 +90,11 @@ impl Namespaces {
 
     fn with<T>(&self, work: impl FnOnce(&mut BTreeMap<String, Namespace>) -> T) -> T {
         work(&mut self.by_id.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether there is a namespace of this id.
+    pub(crate) fn exists(&self, id: &str) -> bool {
+        self.with(|namespaces| namespaces.contains_key(id))
     }
 
     fn inside<T>(&self, id: &str, work: impl FnOnce(&mut Namespace) -> Result<T, Refusal>) -> Result<T, Refusal> {

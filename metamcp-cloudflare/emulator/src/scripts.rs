@@ -1,17 +1,18 @@
 //! Workers scripts: uploads, versions, deployments, subdomains and secrets. Every upload really runs in workerd.
 
 mod deployments;
+mod dispatch;
+mod exports;
 mod front;
 mod listing;
-mod run;
 mod secrets;
 mod settings;
 mod subdomain;
+mod tails;
 mod upload;
 mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
@@ -22,8 +23,11 @@ use uuid::Uuid;
 
 use crate::State;
 use crate::answer::Refusal;
+use crate::workerd::{Code, Process};
 
-pub(crate) use front::serve_by_host;
+pub(crate) use dispatch::DispatchNamespaces;
+pub(crate) use front::{forward, serve_by_host};
+pub(crate) use tails::socket_routes;
 pub use upload::SeenUpload;
 
 /// The account's name below `workers.dev`.
@@ -33,8 +37,8 @@ const SUBDOMAIN: &str = "emulator";
 #[derive(Debug, Default)]
 pub(crate) struct Scripts {
     by_name: Mutex<BTreeMap<String, Script>>,
-    runner: run::Runner,
     seen: Mutex<Vec<SeenUpload>>,
+    pub(crate) tails: tails::Tails,
 }
 
 #[derive(Debug, Default)]
@@ -46,10 +50,14 @@ struct Script {
     migration_tag: Option<String>,
     /// Its Durable Object classes, each with the id of its namespace.
     classes: BTreeMap<String, String>,
+    /// Those of them that are containers.
+    container_classes: BTreeSet<String>,
     /// Oldest first.
     versions: Vec<Version>,
     /// Oldest first; the last one is live.
     deployments: Vec<Deployment>,
+    /// Since the newest deployment.
+    requests: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -64,9 +72,9 @@ struct Version {
     migration_tag: Option<String>,
     etag: String,
     /// What was uploaded, for a version that differs in a secret only.
-    code: Arc<run::Code>,
-    /// Where it answers.
-    socket: PathBuf,
+    code: Arc<Code>,
+    /// What answers for it; in a dispatch namespace it depends on the call.
+    process: Option<Arc<Process>>,
 }
 
 #[derive(Debug, Clone)]
@@ -78,6 +86,15 @@ struct Deployment {
 }
 
 impl Scripts {
+    /// Whether a Durable Object namespace is that of a container class.
+    pub(crate) fn has_container_class(&self, namespace: &str) -> bool {
+        self.with(|scripts| {
+            scripts
+                .values()
+                .any(|script| script.container_classes.iter().any(|class| script.classes[class] == namespace))
+        })
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut BTreeMap<String, Script>) -> T) -> T {
         work(&mut self.by_name.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -89,6 +106,16 @@ impl Scripts {
 
     fn note(&self, upload: SeenUpload) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(upload);
+    }
+
+    /// Whether there is a script of this name.
+    pub(crate) fn exists(&self, name: &str) -> bool {
+        self.with(|scripts| scripts.contains_key(name))
+    }
+
+    /// What answers for a script's live version.
+    pub(crate) fn live_process(&self, name: &str) -> Option<Arc<Process>> {
+        self.with(|scripts| scripts.get(name)?.live()?.process.clone())
     }
 
     fn inside<T>(&self, name: &str, work: impl FnOnce(&mut Script) -> Result<T, Refusal>) -> Result<T, Refusal> {
@@ -118,6 +145,7 @@ impl Script {
     fn deploy(&mut self, versions: Vec<(Uuid, f64)>, annotations: Map<String, Value>) -> Deployment {
         let deployment = Deployment { id: Uuid::new_v4(), created_on: now(), versions, annotations };
         self.deployments.push(deployment.clone());
+        self.requests = 0;
         deployment
     }
 }
@@ -143,6 +171,8 @@ pub(crate) fn routes() -> Router<Arc<State>> {
         .merge(secrets::routes())
         .merge(settings::routes())
         .merge(subdomain::routes())
+        .merge(dispatch::routes())
+        .merge(tails::routes())
 }
 
 fn script_not_found() -> Refusal {

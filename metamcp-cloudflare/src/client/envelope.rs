@@ -23,7 +23,7 @@ pub(crate) enum Form {
 #[derive(Debug)]
 pub(crate) struct Answer<T> {
     pub(crate) result: T,
-    /// Where the next page begins, for lists that are paged by cursor.
+    /// Where the next page begins, for lists that are paged by cursor or page token.
     pub(crate) cursor: Option<String>,
 }
 
@@ -46,7 +46,7 @@ struct Success<T> {
 
 #[derive(Deserialize)]
 struct ResultInfo {
-    #[serde(default)]
+    #[serde(default, alias = "next_page_token")]
     cursor: Option<String>,
 }
 

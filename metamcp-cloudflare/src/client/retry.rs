@@ -25,7 +25,7 @@ enum Cause {
     /// The API may have done it, or not.
     Unknown,
     /// The same call would be answered in the same way.
-    Final,
+    Permanent,
 }
 
 impl Failure {
@@ -34,29 +34,30 @@ impl Failure {
             ErrorKind::RateLimited => Cause::NotDone,
             ErrorKind::Unavailable | ErrorKind::TimedOut => Cause::Unknown,
             _ if status.is_server_error() => Cause::Unknown,
-            _ => Cause::Final,
+            _ => Cause::Permanent,
         };
         Self { error, cause, retry_after }
     }
 
-    pub(super) fn from_transport(error: reqwest::Error) -> Self {
+    /// `peer` is who was called.
+    pub(super) fn from_transport(peer: &str, error: reqwest::Error) -> Self {
         // The URL may hold a key or a name that is nobody's business.
         let error = error.without_url();
         let (kind, message, cause) = if error.is_connect() {
-            (ErrorKind::Unavailable, "Cloudflare cannot be reached", Cause::NotDone)
+            (ErrorKind::Unavailable, format!("{peer} cannot be reached"), Cause::NotDone)
         } else if error.is_timeout() {
-            (ErrorKind::TimedOut, "Cloudflare did not answer in time", Cause::Unknown)
+            (ErrorKind::TimedOut, format!("{peer} did not answer in time"), Cause::Unknown)
         } else if error.is_builder() {
-            (ErrorKind::Unexpected, "the request cannot be sent", Cause::Final)
+            (ErrorKind::Unexpected, "the request cannot be sent".to_owned(), Cause::Permanent)
         } else {
-            (ErrorKind::Unavailable, "the connection to Cloudflare broke", Cause::Unknown)
+            (ErrorKind::Unavailable, format!("the connection to {peer} broke"), Cause::Unknown)
         };
         Self { error: Error::new(kind, message).with_source(error), cause, retry_after: None }
     }
 
-    /// A failure that no repetition helps.
-    pub(super) fn final_(error: Error) -> Self {
-        Self { error, cause: Cause::Final, retry_after: None }
+    /// A failure that repeating the call does not help.
+    pub(super) fn permanent(error: Error) -> Self {
+        Self { error, cause: Cause::Permanent, retry_after: None }
     }
 }
 
@@ -78,7 +79,7 @@ impl Retry {
         let allowed = match failure.cause {
             Cause::NotDone => true,
             Cause::Unknown => repeat == Repeat::Safe,
-            Cause::Final => false,
+            Cause::Permanent => false,
         };
         if !allowed || self.attempts >= self.policy.attempts {
             return None;
@@ -86,7 +87,8 @@ impl Retry {
         let growing = FIRST_PAUSE.saturating_mul(1 << (self.attempts - 1).min(10)).min(LONGEST_PAUSE);
         // Those who were refused together must not come back together.
         let pause = failure.retry_after.unwrap_or_else(|| growing.mul_f64(fastrand::f64().mul_add(0.5, 0.75)));
-        (self.started.elapsed() + pause <= self.policy.total).then_some(pause)
+        let until = self.started.elapsed().checked_add(pause)?;
+        (until <= self.policy.total).then_some(pause)
     }
 
     /// The error of the last attempt, which says how many there were.
@@ -120,7 +122,9 @@ mod tests {
         assert!(Retry::new(policy()).pause(&unavailable, Repeat::Unsafe).is_none());
         assert!(Retry::new(policy()).pause(&refused(ErrorKind::RateLimited, None), Repeat::Unsafe).is_some());
         assert!(
-            Retry::new(policy()).pause(&Failure::final_(Error::new(ErrorKind::NotFound, "no")), Repeat::Safe).is_none()
+            Retry::new(policy())
+                .pause(&Failure::permanent(Error::new(ErrorKind::NotFound, "no")), Repeat::Safe)
+                .is_none()
         );
     }
 
@@ -132,6 +136,8 @@ mod tests {
         assert_eq!(retry.pause(&failure, Repeat::Safe), Some(Duration::from_secs(1)));
         assert_eq!(retry.pause(&failure, Repeat::Safe), None);
         assert!(retry.give_up(failure).to_string().contains("after 3 attempts"));
-        assert_eq!(Retry::new(policy()).pause(&refused(ErrorKind::RateLimited, Some(300)), Repeat::Safe), None);
+        for after in [300, u64::MAX] {
+            assert_eq!(Retry::new(policy()).pause(&refused(ErrorKind::RateLimited, Some(after)), Repeat::Safe), None);
+        }
     }
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use metamcp_core::{Artifact, Binding, BindingKind, EnvName, Error, ErrorKind, Module, ModuleKind, Result, VersionId};
+use metamcp_core::{
+    Artifact, Binding, BindingKind, COMPATIBILITY_DATE, Digest, EnvName, Error, ErrorKind, Module, ModuleKind, Result,
+    VersionId,
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -14,11 +17,13 @@ use crate::client::FormPart;
 
 /// Binding of the key that signs what a server hands its clients to bring back.
 pub(super) const STATE_KEY: &str = "METAMCP_STATE_KEY";
+/// Binding of the key that a server with `auth` takes beside its own.
+pub(super) const CHECK_KEY: &str = "METAMCP_CHECK_KEY";
 /// Annotation that names the version of ours an upload belongs to.
 pub(super) const VERSION_ANNOTATION: &str = "workers/tag";
 /// What the annotation says of the placeholder.
 pub(super) const PLACEHOLDER_VERSION: &str = "metamcp-placeholder";
-/// Annotation that counts the changes of secrets before an upload.
+/// Annotation that tells which secrets an upload has.
 pub(super) const SECRETS_ANNOTATION: &str = "workers/message";
 
 /// Answers until a version is live, so that versions can be uploaded without being deployed.
@@ -45,6 +50,12 @@ struct Metadata {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tags: Vec<String>,
     annotations: Value,
+}
+
+#[derive(Debug, Serialize)]
+struct ScriptMetadata<'a> {
+    #[serde(flatten)]
+    version: &'a Metadata,
     observability: Value,
 }
 
@@ -68,7 +79,7 @@ impl Migrations {
 
 impl Upload {
     /// A version with its present bindings; secrets stay as they are in the newest upload.
-    pub(super) fn of(artifact: &Artifact, version: &VersionId, secrets_changes: u64) -> Self {
+    pub(super) fn of(artifact: &Artifact, version: &VersionId, secrets: &str) -> Self {
         let settings = &artifact.settings;
         let metadata = Metadata {
             main_module: artifact.main_module.clone(),
@@ -78,15 +89,14 @@ impl Upload {
             keep_bindings: vec!["secret_text"],
             migrations: None,
             tags: Vec::new(),
-            annotations: annotations(version.as_str(), secrets_changes),
-            observability: observability(),
+            annotations: annotations(version.as_str(), secrets),
         };
         let modules = artifact.modules.iter().map(|(name, module)| (name.clone(), uploadable(module))).collect();
         Self { metadata, modules }
     }
 
     /// What stands where no version is live yet, with a state key of its own.
-    pub(super) fn placeholder(compatibility_date: &str, secrets_changes: u64) -> Self {
+    pub(super) fn placeholder(compatibility_date: &str, secrets: &str) -> Self {
         let metadata = Metadata {
             main_module: "index.js".to_owned(),
             compatibility_date: compatibility_date.to_owned(),
@@ -95,11 +105,38 @@ impl Upload {
             keep_bindings: vec!["secret_text"],
             migrations: None,
             tags: Vec::new(),
-            annotations: annotations(PLACEHOLDER_VERSION, secrets_changes),
-            observability: observability(),
+            annotations: annotations(PLACEHOLDER_VERSION, secrets),
         };
         let module = Module { kind: ModuleKind::EsModule, content: PLACEHOLDER.into() };
         Self { metadata, modules: vec![("index.js".to_owned(), module)] }
+    }
+
+    /// A Worker of one module that serves the servers, and is none.
+    pub(super) fn of_source(source: &'static str, bindings: Vec<Value>) -> Self {
+        let metadata = Metadata {
+            main_module: "index.js".to_owned(),
+            compatibility_date: COMPATIBILITY_DATE.to_owned(),
+            compatibility_flags: Vec::new(),
+            bindings,
+            keep_bindings: Vec::new(),
+            migrations: None,
+            tags: Vec::new(),
+            annotations: json!({}),
+        };
+        let module = Module { kind: ModuleKind::EsModule, content: source.into() };
+        Self { metadata, modules: vec![("index.js".to_owned(), module)] }
+    }
+
+    /// With a further module, by the name that others import it by.
+    pub(super) fn with_source(mut self, name: &str, source: &'static str) -> Self {
+        self.modules.push((name.to_owned(), Module { kind: ModuleKind::EsModule, content: source.into() }));
+        self
+    }
+
+    /// Tells this upload from others: its metadata and modules.
+    pub(super) fn digest(&self) -> Digest {
+        let parts = self.script_parts();
+        Digest::of_parts(parts.iter().map(|part| part.content.as_ref()))
     }
 
     /// Marks the script as ours; for uploads that make or replace a script.
@@ -129,13 +166,27 @@ impl Upload {
     /// Keeps these secrets of the newest upload and no others.
     pub(super) fn keeping_only<'a>(mut self, secrets: impl Iterator<Item = &'a str>) -> Self {
         self.metadata.keep_bindings.clear();
-        self.metadata.bindings.extend(secrets.map(|name| json!({ "type": "inherit", "name": name })));
+        for name in secrets {
+            if self.metadata.bindings.iter().all(|binding| binding["name"] != *name) {
+                self.metadata.bindings.push(json!({ "type": "inherit", "name": name }));
+            }
+        }
         self
     }
 
-    /// The form as wrangler sends it: the metadata as a plain field, then each module as a file.
+    /// The form of a version.
     pub(super) fn parts(&self) -> Vec<FormPart> {
-        let metadata = serde_json::to_vec(&self.metadata).unwrap_or_default();
+        self.form(&self.metadata)
+    }
+
+    /// The form of a whole script: also with what no version holds.
+    pub(super) fn script_parts(&self) -> Vec<FormPart> {
+        self.form(&ScriptMetadata { version: &self.metadata, observability: json!({ "enabled": true }) })
+    }
+
+    /// As wrangler sends it: the metadata as a plain field, then each module as a file.
+    fn form(&self, metadata: &impl Serialize) -> Vec<FormPart> {
+        let metadata = serde_json::to_vec(metadata).unwrap_or_default();
         let metadata = FormPart { name: "metadata".to_owned(), file: None, content: metadata.into() };
         let modules = self.modules.iter().map(|(name, module)| FormPart {
             name: name.clone(),
@@ -146,20 +197,51 @@ impl Upload {
     }
 }
 
-/// Refuses settings an account's scripts cannot offer, naming every one of them.
-pub(super) fn check_supported(artifact: &Artifact) -> Result<()> {
+/// Where a version goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    AccountScript,
+    DispatchNamespace,
+}
+
+/// Refuses settings a target cannot offer, naming every one of them.
+pub(super) fn check_supported(artifact: &Artifact, target: Target, private: &[String]) -> Result<()> {
     let settings = &artifact.settings;
     let mut problems = Vec::new();
-    if settings.egress.is_some() {
-        problems.push("`egress` (only a dispatch namespace has an outbound Worker that could enforce it)".to_owned());
-    }
+    let whose = match target {
+        Target::AccountScript => {
+            if settings.egress.is_some() {
+                problems.push(
+                    "`egress` (only a dispatch namespace has an outbound Worker that could enforce it)".to_owned(),
+                );
+            }
+            "a Cloudflare account"
+        }
+        Target::DispatchNamespace => {
+            if settings.has_durable_state() {
+                problems.push("Durable Objects, which `sessions` and some templates need".to_owned());
+            }
+            if settings.egress.is_some() {
+                let browsers = settings.bindings.iter().filter(|(_, binding)| binding.kind == BindingKind::Browser);
+                problems.extend(
+                    browsers.map(|(name, _)| format!("binding {name} with `egress`, which a browser does not keep to")),
+                );
+            }
+            "a dispatch namespace"
+        }
+    };
     let unknown =
         settings.bindings.iter().filter(|(name, binding)| !binding.optional && resource(name, binding).is_none());
     problems.extend(unknown.map(|(name, _)| format!("binding {name}")));
+    let own = settings.bindings.iter().filter(|(name, binding)| {
+        let target = binding.target.as_deref().unwrap_or(name.as_str());
+        private.iter().any(|private| private == target)
+    });
+    problems.extend(own.map(|(name, _)| format!("binding {name}, whose target Meta-MCP keeps to itself")));
     if problems.is_empty() {
         return Ok(());
     }
-    let message = format!("scripts of a Cloudflare account do not offer {}", problems.join(", "));
+    let message = format!("scripts of {whose} do not offer {}", problems.join(", "));
     Err(Error::new(ErrorKind::Unsupported, message).with_help("remove it from the definition"))
 }
 
@@ -193,12 +275,8 @@ fn resource(name: &EnvName, binding: &Binding) -> Option<Value> {
     })
 }
 
-fn annotations(version: &str, secrets_changes: u64) -> Value {
-    json!({ VERSION_ANNOTATION: version, SECRETS_ANNOTATION: format!("secrets changed {secrets_changes} times") })
-}
-
-fn observability() -> Value {
-    json!({ "enabled": true })
+fn annotations(version: &str, secrets: &str) -> Value {
+    json!({ VERSION_ANNOTATION: version, SECRETS_ANNOTATION: secrets })
 }
 
 /// Uploads know no JSON modules: such a one becomes a script that gives the same value.

@@ -1,23 +1,23 @@
-//! Who waits for a builder hears its place in line.
+//! Tells callers that wait for a builder their place in line.
 //!
-//! The report travels with the task, not with the arguments, so that it passes every wrapper of a builder.
+//! The report belongs to the task, not to the arguments, so that it passes through every wrapper of a builder.
 
 use std::sync::Arc;
 
-/// What is told a place; 1 is the next whose turn it is.
+/// Receives a place in line; 1 is the next one.
 type Report = Arc<dyn Fn(usize) + Send + Sync>;
 
 tokio::task_local! {
     static REPORT: Report;
 }
 
-/// Runs `work`; whenever it waits in a builder's line, `report` hears its place: at first, and at every change. A place
-/// of 1 is the next. `report` must not wait itself. What `work` spawns is not heard of.
+/// Runs `work` and calls `report` with its place whenever it waits in a builder's line: once at first, and again at
+/// every change. Place 1 is the next one. `report` must not block. Tasks that `work` spawns are not reported.
 pub async fn with_queue_report<F: Future>(report: impl Fn(usize) + Send + Sync + 'static, work: F) -> F::Output {
     REPORT.scope(Arc::new(report), work).await
 }
 
-/// For builders: tells whoever asked for it by [`with_queue_report`] that this task waits, at `place` in line.
+/// Reports that this task waits at `place` in line, if its caller used [`with_queue_report`]. Called by builders.
 pub fn report_queue_place(place: usize) {
     // Most callers do not ask.
     let _asked = REPORT.try_with(|report| report(place));

@@ -2,16 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::process::Stdio;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::process::Command;
 use tokio::sync::Mutex;
-use tokio::time::timeout;
 
 use super::Toolchain;
+use super::esbuild::Scratch;
 use crate::artifact::{Artifact, Module, ModuleKind};
 use crate::builder::Builder;
 use crate::codegen::{BODIES_FOLDER, BODIES_PATH, DEFINITION_PATH, ENTRY_PATH};
@@ -25,12 +22,6 @@ const MAIN_MODULE: &str = "runtime.js";
 /// does not bill that time. Here somebody waits for it: a start takes a fifth less without, and the first call
 /// builds what it needs.
 const CONDITIONS: &str = "--conditions=worker,browser";
-/// Scratch folders below the toolchain's; one that is older than this was left by a killed program.
-const SCRATCH_PREFIX: &str = "bundle-";
-const SCRATCH_AGE: Duration = Duration::from_secs(600);
-/// esbuild needs 0.1 to 0.3 s for the whole SDK.
-const BUNDLE_LIMIT: Duration = Duration::from_secs(60);
-
 /// Builds servers without npm dependencies, without npm and without a container.
 #[derive(Debug)]
 pub struct BundleBuilder {
@@ -83,45 +74,10 @@ impl BundleBuilder {
     /// Bundles in a scratch folder below the toolchain's, where the SDK is found, and moves the result to `path`:
     /// a reader sees a whole file or none.
     async fn bundle(&self, files: &[(&str, &Bytes)], path: &Path) -> Result<Vec<u8>> {
-        remove_stale_scratch(self.toolchain.folder()).await;
-        let scratch = tempfile::Builder::new()
-            .prefix(SCRATCH_PREFIX)
-            .tempdir_in(self.toolchain.folder())
-            .map_err(|error| failed("cannot create a scratch folder", error))?;
-        for (name, content) in files {
-            let file = scratch.path().join(name);
-            let folder = file.parent().unwrap_or(scratch.path());
-            tokio::fs::create_dir_all(folder).await.map_err(|error| failed("cannot write the source", error))?;
-            tokio::fs::write(&file, content).await.map_err(|error| failed("cannot write the source", error))?;
-        }
-        let output = scratch.path().join(MAIN_MODULE);
-        self.esbuild(&scratch.path().join(ENTRY_PATH), &output).await?;
-        let bytes = tokio::fs::read(&output).await.map_err(|error| failed("cannot read the bundle", error))?;
-        tokio::fs::rename(&output, path).await.map_err(|error| failed("cannot keep the bundle", error))?;
-        Ok(bytes)
-    }
-
-    async fn esbuild(&self, entry: &Path, output: &Path) -> Result<()> {
-        let esbuild = Command::new(self.toolchain.esbuild())
-            .arg(entry)
-            .arg(format!("--outfile={}", output.display()))
-            .args(["--bundle", "--format=esm", "--target=es2024", "--minify", CONDITIONS])
-            .args(["--external:./bodies.js", "--external:./definition.json"])
-            .args(["--external:cloudflare:*", "--external:node:*", "--log-level=error"])
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        let output = timeout(BUNDLE_LIMIT, esbuild)
-            .await
-            .map_err(|_| Error::new(ErrorKind::TimedOut, "esbuild did not end within 60 s"))?
-            .map_err(|error| failed("cannot run esbuild", error))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let message = String::from_utf8_lossy(&output.stderr);
-        // One that was killed says nothing itself.
-        let message = if message.trim().is_empty() { output.status.to_string() } else { message.trim().to_owned() };
-        Err(Error::new(ErrorKind::BuildFailed, format!("esbuild: {message}")))
+        let scratch = Scratch::new(&self.toolchain).await?;
+        scratch.write(files.iter().map(|(path, content)| (*path, content.as_ref()))).await?;
+        let options = ["--minify", CONDITIONS, "--external:./bodies.js", "--external:./definition.json"];
+        scratch.bundle(ENTRY_PATH, &options, path).await
     }
 }
 
@@ -143,19 +99,6 @@ impl Builder for BundleBuilder {
     }
 }
 
-/// Removes what killed programs left; whatever fails is tried again before the next bundling.
-async fn remove_stale_scratch(folder: &Path) {
-    let Ok(mut entries) = tokio::fs::read_dir(folder).await else { return };
-    while let Ok(Some(entry)) = entries.next_entry().await {
-        let ours = entry.file_name().to_string_lossy().starts_with(SCRATCH_PREFIX);
-        let age = async { entry.metadata().await.ok()?.modified().ok()?.elapsed().ok() };
-        if ours && age.await.is_some_and(|age| age > SCRATCH_AGE) {
-            let removed = tokio::fs::remove_dir_all(entry.path()).await;
-            tracing::debug!(folder = %entry.path().display(), ?removed, "removed a stale scratch folder");
-        }
-    }
-}
-
 /// What is the same for all servers of a template: its TypeScript.
 fn is_runtime(path: &str) -> bool {
     let is_typescript = Path::new(path).extension().is_some_and(|extension| extension == "ts");
@@ -164,8 +107,4 @@ fn is_runtime(path: &str) -> bool {
 
 fn module(kind: ModuleKind, content: Bytes) -> Module {
     Module { kind, content }
-}
-
-fn failed(what: &str, source: std::io::Error) -> Error {
-    Error::new(ErrorKind::BuildFailed, what).with_source(source)
 }

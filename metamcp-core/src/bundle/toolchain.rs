@@ -93,7 +93,7 @@ impl Toolchain {
             let path = scratch.path().join(name);
             tokio::fs::write(&path, text).await.map_err(|error| cannot("write", &path, error))?;
         }
-        npm_install(scratch.path()).await?;
+        npm_install(scratch.path(), "--include=optional").await?;
         if self.folder.exists() {
             tokio::fs::remove_dir_all(&self.folder).await.map_err(|error| cannot("remove", &self.folder, error))?;
         }
@@ -111,9 +111,9 @@ impl Toolchain {
 
 /// `npm ci` would refuse a registry mirror that lacks another platform's package; `npm install` keeps to the
 /// lock file all the same.
-async fn npm_install(folder: &Path) -> Result<()> {
+pub(super) async fn npm_install(folder: &Path, choice: &str) -> Result<()> {
     let npm = Command::new("npm")
-        .args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-progress", "--include=optional"])
+        .args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-progress", choice])
         .current_dir(folder)
         .stdin(Stdio::null())
         .kill_on_drop(true)

@@ -88,7 +88,7 @@ fn entry(key: &str, value: &impl Serialize) -> String {
     format!("  {}: {}", json!(key), text.trim_end().replace('\n', "\n  "))
 }
 
-/// Bindings, Durable Objects and crons in wrangler's own form.
+/// Bindings and Durable Objects in wrangler's own form.
 fn bindings(settings: &WorkerSettings) -> Map<String, Value> {
     let mut lists: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
     let mut out = Map::new();
@@ -122,9 +122,6 @@ fn bindings(settings: &WorkerSettings) -> Map<String, Value> {
             objects.map(|object| json!({ "name": object.binding, "class_name": object.class_name })).collect();
         out.insert("durable_objects".into(), json!({ "bindings": bound }));
         out.insert("migrations".into(), json!([{ "tag": "v1", "new_sqlite_classes": classes }]));
-    }
-    if !settings.crons.is_empty() {
-        out.insert("triggers".into(), json!({ "crons": settings.crons }));
     }
     out
 }

@@ -2,23 +2,41 @@
 //! addresses, so that a name cannot say one thing when it is looked at and another when it is dialled; redirects are
 //! not followed at all.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
+use crate::ip::is_public;
+use crate::verify::refuse_redirects;
 use crate::{Error, ErrorKind, Result};
 
-/// Hosts that may be connected to though they are private or speak plain HTTP, as they stand in URLs.
+/// Hosts that may be connected to though they are private or speak plain HTTP.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TrustedHosts(BTreeSet<String>);
+pub struct TrustedHosts(Vec<TrustedHost>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct TrustedHost {
+    host: Host,
+    /// `None` for every port.
+    port: Option<u16>,
+}
 
 impl TrustedHosts {
-    /// These hosts, without ports.
-    pub fn new(hosts: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self(hosts.into_iter().map(Into::into).collect())
+    /// These hosts, each a name or address as it stands in URLs: `localhost`, `127.0.0.1:8080`, `[::1]:8080`. One
+    /// without a port is trusted at every port. Only whoever runs the program should name them: a server at such a
+    /// host can be reached by everybody who may connect external servers.
+    ///
+    /// [`ErrorKind::ConfigInvalid`] for anything else, such as a URL or a pattern.
+    pub fn new(hosts: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self> {
+        hosts.into_iter().map(|host| TrustedHost::parse(host.as_ref())).collect::<Result<_>>().map(Self)
+    }
+
+    fn contain(&self, url: &Url) -> bool {
+        let Some(host) = url.host() else { return false };
+        let same_port = |port: Option<u16>| port.is_none() || port == url.port_or_known_default();
+        self.0.iter().any(|trusted| trusted.host == host && same_port(trusted.port))
     }
 
     /// The HTTP client that may connect to this URL.
@@ -30,7 +48,7 @@ impl TrustedHosts {
             return Err(Error::new(ErrorKind::Unsupported, message)
                 .with_help("servers that need credentials cannot be connected yet"));
         }
-        if url.host_str().is_some_and(|host| self.0.contains(host)) && matches!(url.scheme(), "http" | "https") {
+        if self.contain(url) && matches!(url.scheme(), "http" | "https") {
             return Ok(&TRUSTED);
         }
         let problem = match url.host() {
@@ -46,6 +64,27 @@ impl TrustedHosts {
     }
 }
 
+impl TrustedHost {
+    fn parse(text: &str) -> Result<Self> {
+        let invalid = || {
+            Error::new(ErrorKind::ConfigInvalid, format!("{text:?} is no host that can be trusted"))
+                .with_help("name one host as it stands in URLs, such as localhost or 127.0.0.1:8080")
+        };
+        let (host, port) = match text.rsplit_once(':') {
+            // The colons of an address in brackets are its own.
+            Some((host, port)) if !port.contains(']') => (host, Some(port.parse().map_err(|_| invalid())?)),
+            _ => (text, None),
+        };
+        let host = Host::parse(host).map_err(|_| invalid())?;
+        // A pattern is a name to the parser, and would trust nothing that anybody means.
+        let names_one = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
+        match &host {
+            Host::Domain(name) if !names_one(name) => Err(invalid()),
+            _ => Ok(Self { host, port }),
+        }
+    }
+}
+
 static PUBLIC: LazyLock<reqwest::Client> =
     LazyLock::new(|| client(|builder| builder.https_only(true).dns_resolver(Arc::new(PublicOnly))));
 static TRUSTED: LazyLock<reqwest::Client> = LazyLock::new(|| client(|builder| builder));
@@ -53,7 +92,7 @@ static TRUSTED: LazyLock<reqwest::Client> = LazyLock::new(|| client(|builder| bu
 /// As for verifications: no idle connections, which would belong to the runtime that opened them. No proxy, which would
 /// dial in our place.
 fn client(change: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder) -> reqwest::Client {
-    let builder = reqwest::Client::builder().pool_max_idle_per_host(0).redirect(reqwest::redirect::Policy::none());
+    let builder = reqwest::Client::builder().pool_max_idle_per_host(0).redirect(refuse_redirects());
     change(builder.no_proxy()).build().expect("a client without certificates of its own can be made")
 }
 
@@ -74,46 +113,12 @@ impl Resolve for PublicOnly {
     }
 }
 
-/// Whether an address belongs to the public internet.
-fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => is_public_v6(address),
-    }
-}
-
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    let special = address.is_private()
-        || address.is_loopback()
-        || address.is_link_local()
-        || address.is_documentation()
-        || address.is_multicast()
-        || a == 0
-        || a >= 240
-        || (a == 100 && (64..128).contains(&b))
-        || (a == 192 && b == 0 && c == 0)
-        || (a == 198 && (b == 18 || b == 19));
-    !special
-}
-
-fn is_public_v6(address: Ipv6Addr) -> bool {
-    if let Some(mapped) = address.to_ipv4_mapped() {
-        return is_public_v4(mapped);
-    }
-    // Only what is assigned to be routed, without the ranges that carry an IPv4 address or are for documentation.
-    let [first, second, ..] = address.segments();
-    let carries_v4 = first == 0x2002 || (first == 0x2001 && second == 0);
-    (0x2000..0x4000).contains(&first) && !carries_v4 && !(first == 0x2001 && second == 0xdb8)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn only_public_https_is_connected_to() {
-        let trusted = TrustedHosts::new(["127.0.0.1"]);
         for (url, allowed) in [
             ("https://example.com/mcp", true),
             ("http://example.com/mcp", false),
@@ -135,8 +140,39 @@ mod tests {
             let parsed: Url = url.parse().unwrap();
             assert_eq!(TrustedHosts::default().client_for(&parsed).is_ok(), allowed, "{url}");
         }
-        let local: Url = "http://127.0.0.1:9000/mcp".parse().unwrap();
-        assert!(trusted.client_for(&local).is_ok());
+    }
+
+    #[test]
+    fn hosts_are_trusted_as_they_are_named_and_no_others() {
+        let trusted = TrustedHosts::new(["127.0.0.1:9000", "Local.test", "[::1]:80"]).unwrap();
+        for (url, allowed) in [
+            ("http://127.0.0.1:9000/mcp", true),
+            ("https://127.0.0.1:9000/mcp", true),
+            ("http://127.0.0.1:9001/mcp", false),
+            ("http://127.0.0.1/mcp", false),
+            ("http://local.test/mcp", true),
+            ("http://local.test:81/mcp", true),
+            ("http://not.local.test/mcp", false),
+            ("http://local.test.example.com/mcp", false),
+            ("http://[::1]/mcp", true),
+            ("http://[::1]:81/mcp", false),
+            ("ftp://local.test/mcp", false),
+        ] {
+            assert_eq!(trusted.client_for(&url.parse().unwrap()).is_ok(), allowed, "{url}");
+        }
+        for host in [
+            "",
+            "http://localhost",
+            "localhost:",
+            "localhost:99999",
+            "*",
+            "a b",
+            "localhost/mcp",
+            "me@localhost",
+            "::1",
+        ] {
+            assert_eq!(TrustedHosts::new([host]).unwrap_err().kind(), ErrorKind::ConfigInvalid, "{host}");
+        }
     }
 
     #[tokio::test]

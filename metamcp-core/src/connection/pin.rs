@@ -8,6 +8,7 @@ use url::Url;
 use super::shown;
 use crate::number::as_doubles;
 use crate::source_tree::Digest;
+use crate::text::is_unprintable;
 use crate::{Error, ErrorKind, Result};
 
 /// Each tool's digest. Names that look alike could hide that one of them changed, so they are refused.
@@ -44,11 +45,7 @@ fn digest(tool: &Tool) -> Result<Digest> {
 /// What a tool says of itself to a model. Icons and `_meta` are for others.
 const SAID: [&str; 6] = ["name", "title", "description", "inputSchema", "outputSchema", "annotations"];
 
-/// Names of others are shown to people and models: without control characters and those that change direction.
+/// Names of others are shown to people and models: as they may be shown, and not longer.
 fn printable(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-    };
-    text.chars().map(|c| if hidden(c) { '\u{fffd}' } else { c }).take(128).collect()
+    text.chars().map(|character| if is_unprintable(character) { '\u{fffd}' } else { character }).take(128).collect()
 }

@@ -6,22 +6,22 @@ use crate::definition::ServerDefinition;
 use crate::meta_mcp::Backends;
 use crate::name::TemplateKind;
 use crate::registry::{ClientConnection, ServerRecord};
-use crate::validate::{ValidDefinition, validate};
+use crate::validate::ValidDefinition;
+use crate::validated::validated;
 use crate::{Error, ErrorKind, Result};
 
 /// The checked definition that a server is generated from now. For the template `routing`, every connection is an
 /// upstream after those of `options`, with the tools that were accepted; a version's snapshot is this definition.
 pub(crate) async fn effective(backends: &Backends, record: &ServerRecord) -> Result<ValidDefinition> {
-    let written = validate(&record.definition)?;
+    let written = validated(record.definition.clone()).await?;
     if written.template() != TemplateKind::Routing {
         return Ok(written);
     }
     let connections = backends.registry.list_connections(record.id).await?;
     let merged = with_connections(&record.definition, &connections)?;
-    validate(&merged).map_err(|errors| {
+    validated(merged).await.map_err(|error| {
         let names: Vec<_> = connections.iter().map(|connection| format!("{:?}", connection.name)).collect();
-        Error::from(errors)
-            .with_help(format!("the last of the upstreams are its external servers {}", names.join(", ")))
+        error.with_help(format!("the last of the upstreams are its external servers {}", names.join(", ")))
     })
 }
 

@@ -42,8 +42,6 @@ const HOSTILE: &[&str] = &[
     "\"; globalThis.canary = 1; \"",
     "🦀",
     "é",
-    "\u{feff}",
-    "\u{200b}",
     "__proto__",
     "null",
     "]]>",
@@ -219,7 +217,8 @@ fn template(text: &str, names: &BTreeSet<String>) -> String {
 fn body(bound: &'static str) -> impl Strategy<Value = String> {
     let form = prop::sample::select(vec![Form::Plain, Form::Comment, Form::Regex]);
     (hostile_text(), form).prop_map(move |(text, form)| {
-        let literal = Value::String(text);
+        // What a description may not have in it, a body may.
+        let literal = Value::String(format!("{text}\u{feff}\u{200b}"));
         match form {
             Form::Plain => format!("return {literal};"),
             Form::Comment => format!("const text = {literal};\nreturn {{ text, bound: typeof {bound} }}; // last"),

@@ -67,6 +67,21 @@ pub async fn a_deleted_key_is_not_listed(cache: &dyn KvCache) {
     }
 }
 
+/// What has the prefix goes, and nothing else; deleting nothing succeeds.
+pub async fn a_deleted_prefix_leaves_the_others(cache: &dyn KvCache) {
+    let prefix = unique_prefix();
+    let keys = ["a", "a:1", "a:2", "a:%", "b"].map(|label| format!("{prefix}{label}"));
+    for key in &keys {
+        put(cache, key, b"1").await;
+    }
+    for _ in 0..2 {
+        cache.delete_prefix(&format!("{prefix}a:")).await.unwrap();
+        assert_eq!(cache.list(&prefix).await.unwrap(), [keys[0].clone(), keys[4].clone()]);
+    }
+    cache.delete_prefix(&prefix).await.unwrap();
+    assert!(cache.list(&prefix).await.unwrap().is_empty());
+}
+
 /// A prefix is a beginning of the text, also of one character and also in the middle of nothing.
 pub async fn prefixes_list_in_byte_order(cache: &dyn KvCache) {
     let prefix = unique_prefix();

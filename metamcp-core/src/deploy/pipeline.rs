@@ -1,5 +1,6 @@
 //! generate → build → stage → verify the preview → activate → verify live → record.
 
+use super::activate::{Return, activate, return_to, verify_preview};
 use super::{Deployment, Deployments, KEPT_VERSIONS, verify_limit};
 use crate::artifact::Artifact;
 use crate::builder::with_queue_report;
@@ -7,29 +8,19 @@ use crate::codegen::generate;
 use crate::connection::{check_routes, effective};
 use crate::event::{DeployEvent, EventSink};
 use crate::kv_cache::{MAX_VALUE_BYTES, Ttl};
-use crate::name::{ServerKey, VersionId};
-use crate::publisher::Staged;
+use crate::name::{ServerId, ServerKey, VersionId};
 use crate::registry::{DeploymentKind, DeploymentStep, LiveState, RecordStatus, ServerRecord, VersionRecord};
 use crate::saga::Saga;
 use crate::settings::WorkerSettings;
 use crate::source_tree::{Digest, SourceTree};
 use crate::trace::{traced_now, verb};
 use crate::validate::ValidDefinition;
-use crate::verify::{Depth, Verification, verify};
+use crate::verify::{Depth, verify};
 use crate::{Error, Result};
 
 pub(super) async fn deploy(deployments: &Deployments, key: &ServerKey, events: EventSink) -> Result<Deployment> {
     let backends = deployments.backends.clone();
-    let (id, _) = backends.registry.get_revision(key).await?;
-    let lease = deployments.lease(id).await.map_err(|error| error.with_operation("deploy"))?;
-    // Read under the lease, so that no other deployment changes what is live in between.
-    let record = match backends.registry.get_server(&id.into()).await {
-        Ok(record) => record,
-        Err(error) => {
-            lease.release().await;
-            return Err(error);
-        }
-    };
+    let (record, lease) = deployments.lease(key).await.map_err(|error| error.with_operation("deploy"))?;
     let server = record.reference();
     let mut saga = Saga::new(backends, lease, server, DeploymentKind::Deploy, record.revision, events);
     saga.record.previous = record.live.as_ref().map(|live| live.version.clone());
@@ -39,14 +30,18 @@ pub(super) async fn deploy(deployments: &Deployments, key: &ServerKey, events: E
             saga.abandon().await;
             Ok(deployment)
         }
-        Ok(Outcome::Live(deployment)) => {
-            prune(&saga).await;
-            saga.succeed(live_state(&deployment)).await?;
+        Ok(Outcome::Live(deployment, versions)) => {
+            if versions > KEPT_VERSIONS {
+                prune(&saga).await;
+            }
+            saga.succeed(deployment.live_state()).await.map_err(|error| error.with_operation("deploy"))?;
             Ok(deployment)
         }
         Err(error) => {
-            let live = undo(&saga, &record).await;
-            saga.fail(&error, live).await;
+            match undo(&saga, &record).await {
+                Undone::Wholly(live) => saga.fail(&error, live).await,
+                Undone::Partly => saga.leave_pending(&error).await,
+            }
             Err(error.with_operation("deploy"))
         }
     }
@@ -54,7 +49,8 @@ pub(super) async fn deploy(deployments: &Deployments, key: &ServerKey, events: E
 
 enum Outcome {
     Unchanged(Deployment),
-    Live(Deployment),
+    /// With the number of versions that there are now.
+    Live(Deployment, usize),
 }
 
 async fn attempt(saga: &mut Saga, record: &ServerRecord) -> Result<Outcome> {
@@ -78,13 +74,19 @@ async fn attempt(saga: &mut Saga, record: &ServerRecord) -> Result<Outcome> {
         definition: definition.written().clone(),
         created_at: time::OffsetDateTime::now_utc(),
     };
-    saga.backends.registry.put_version(&version).await?;
+    let versions = saga.record_version(&version).await? as usize;
 
-    saga.enter(DeploymentStep::Verifying).await?;
-    let verified = verify_preview(saga, &staged, &definition).await?;
-    saga.enter(DeploymentStep::Activating).await?;
+    let verified = match &staged.preview {
+        Some(preview) => {
+            let verification = verify_preview(saga, preview, &definition).await?;
+            saga.events.send(DeployEvent::Verified(verification.clone()));
+            Some(verification)
+        }
+        None => None,
+    };
+    saga.begin_activating()?;
     let deployment = activate(saga, record, &staged.version, &definition, verified).await?;
-    Ok(Outcome::Live(deployment))
+    Ok(Outcome::Live(deployment, versions))
 }
 
 /// The artifact of a definition, from the build cache where the builder is slow enough to have one.
@@ -99,12 +101,17 @@ pub(super) async fn build(saga: &Saga, definition: &ValidDefinition) -> Result<A
         return Ok(artifact);
     };
     let hash = Digest::of_parts([source_digest.to_string().as_bytes(), fingerprint.as_bytes()]);
-    let key = format!("build:{}:{hash}", saga.server().id);
+    let key = format!("{}{hash}", cached_builds(saga.server().id));
     if let Some(artifact) = cached(saga, &key).await {
         saga.events.send(DeployEvent::Built { artifact: artifact.digest(), cached: true });
         return Ok(artifact);
     }
     build_and_cache(saga, &key, &source, &settings).await
+}
+
+/// How the keys of a server's cached builds begin.
+pub(super) fn cached_builds(server: ServerId) -> String {
+    format!("build:{server}:")
 }
 
 async fn build_in_turn(saga: &Saga, source: &SourceTree, settings: &WorkerSettings) -> Result<Artifact> {
@@ -138,103 +145,46 @@ async fn unchanged(
     definition: &ValidDefinition,
     artifact: Digest,
 ) -> Result<Option<Deployment>> {
-    let Some(live) = record.live.as_ref().filter(|live| live.status == RecordStatus::Deployed) else {
-        return Ok(None);
-    };
+    let present = |live: &&LiveState| live.status == RecordStatus::Deployed && live.revision == record.revision;
+    let Some(live) = record.live.as_ref().filter(present) else { return Ok(None) };
     let published = saga.backends.publisher.list_versions(saga.server()).await?;
-    let same = published.iter().any(|seen| seen.active && seen.artifact == artifact && seen.version == live.version);
-    if !same || live.revision != record.revision {
+    if !published.iter().any(|seen| seen.active && seen.artifact == artifact && seen.version == live.version) {
         return Ok(None);
     }
-    let endpoint = saga.backends.publisher.endpoint(saga.server()).await?;
+    // What cannot be asked any more is deployed anew.
+    let Ok(endpoint) = saga.backends.publisher.endpoint(saga.server()).await else { return Ok(None) };
     let Ok(verification) = verify(&endpoint, definition, Depth::Lists, verify_limit(definition)).await else {
         return Ok(None);
     };
     saga.events.send(DeployEvent::Unchanged { version: live.version.clone() });
-    Ok(Some(Deployment {
-        server_id: record.id,
-        name: record.name.clone(),
-        url: live.url.clone(),
-        version: live.version.clone(),
-        revision: live.revision,
-        verification,
-    }))
+    Ok(Some(Deployment::new(record, live.url.clone(), &live.version, live.revision, verification)))
 }
 
-/// Checks the preview; `None` where the target has none.
-async fn verify_preview(saga: &Saga, staged: &Staged, definition: &ValidDefinition) -> Result<Option<Verification>> {
-    let Some(preview) = &staged.preview else { return Ok(None) };
-    let verification = verify(preview, definition, Depth::Calls, verify_limit(definition)).await?;
-    saga.events.send(DeployEvent::Verified(verification.clone()));
-    Ok(Some(verification))
+enum Undone {
+    /// With the live state where it is no longer what the registry says.
+    Wholly(Option<LiveState>),
+    /// The new version is still there, or half of it; it may even be live.
+    Partly,
 }
 
-/// Makes the version live and checks the live endpoint: the lists only, if the calls were already made.
-async fn activate(
-    saga: &mut Saga,
-    record: &ServerRecord,
-    version: &VersionId,
-    definition: &ValidDefinition,
-    verified: Option<Verification>,
-) -> Result<Deployment> {
-    let endpoint = saga.backends.publisher.activate(saga.server(), version).await?;
-    saga.events.send(DeployEvent::Activated { version: version.clone(), url: endpoint.url.clone() });
-    saga.enter(DeploymentStep::Confirming).await?;
-    let depth = if verified.is_some() { Depth::Lists } else { Depth::Calls };
-    let mut verification = verify(&endpoint, definition, depth, verify_limit(definition)).await?;
-    verification.calls += verified.map_or(0, |preview| preview.calls);
-    saga.events.send(DeployEvent::Confirmed(verification.clone()));
-    Ok(Deployment {
-        server_id: record.id,
-        name: record.name.clone(),
-        url: endpoint.url,
-        version: version.clone(),
-        revision: record.revision,
-        verification,
-    })
-}
-
-fn live_state(deployment: &Deployment) -> LiveState {
-    LiveState {
-        status: RecordStatus::Deployed,
-        url: deployment.url.clone(),
-        version: deployment.version.clone(),
-        revision: deployment.revision,
-    }
-}
-
-/// After a failure: what was live before is live again, and the new version is gone. Returns the live state
-/// where it is no longer what the registry says.
-async fn undo(saga: &Saga, record: &ServerRecord) -> Option<LiveState> {
-    let version = saga.record.version.as_ref()?;
-    let activated = matches!(saga.record.step, DeploymentStep::Activating | DeploymentStep::Confirming);
-    if !activated {
-        saga.discard(version).await;
-        return None;
-    }
-    match &record.live {
-        Some(live) => return_to(saga, live, version).await,
+/// After a failure: what was live before is live again, and the new version is gone.
+async fn undo(saga: &Saga, record: &ServerRecord) -> Undone {
+    let Some(version) = &saga.record.version else { return Undone::Wholly(None) };
+    let left = match &record.live {
+        _ if saga.record.step != DeploymentStep::Activating => None,
+        Some(live) => match return_to(saga, live).await {
+            Return::Done => None,
+            Return::Pending => return Undone::Partly,
+            Return::Refused(live) => Some(live),
+        },
         None => first_version(saga, record, version).await,
-    }
-}
-
-/// Activates the version that was live before; `None` if that went well and the registry is right.
-async fn return_to(saga: &Saga, live: &LiveState, failed: &VersionId) -> Option<LiveState> {
-    if let Err(error) = saga.backends.publisher.activate(saga.server(), &live.version).await {
-        tracing::error!(%error, version = %live.version, "the version that was live before could not be activated");
-        return Some(LiveState { status: RecordStatus::Failed, ..live.clone() });
-    }
-    saga.events.send(DeployEvent::Returned { version: live.version.clone() });
-    saga.discard(failed).await;
-    None
-}
-
-/// A first version cannot be undone by activating an older one: it stays, and is recorded as failed.
-async fn first_version(saga: &Saga, record: &ServerRecord, version: &VersionId) -> Option<LiveState> {
-    let Ok(endpoint) = saga.backends.publisher.endpoint(saga.server()).await else {
-        saga.discard(version).await;
-        return None;
     };
+    if left.is_some() || saga.discard(version).await { Undone::Wholly(left) } else { Undone::Partly }
+}
+
+/// A first version cannot be undone by activating an older one: where it is live it stays, and is recorded as failed.
+async fn first_version(saga: &Saga, record: &ServerRecord, version: &VersionId) -> Option<LiveState> {
+    let endpoint = saga.backends.publisher.endpoint(saga.server()).await.ok()?;
     Some(LiveState {
         status: RecordStatus::Failed,
         url: endpoint.url,

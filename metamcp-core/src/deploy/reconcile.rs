@@ -1,25 +1,26 @@
 //! After a crash: finish or undo what was begun, then compare registry and target.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::activate::verify_live;
 use super::pipeline::interrupted;
 use super::remove::take_down;
-use super::{Deployments, verify_limit};
-use crate::lease::HeldLease;
+use super::{Deployment, Deployments, snapshot};
 use crate::name::{ServerId, ServerName, VersionId};
 use crate::publisher::PublishedServer;
 use crate::registry::{
-    DeploymentKind, DeploymentRecord, DeploymentStep, ListOptions, LiveState, RecordStatus, ServerRecord,
+    DeploymentKind, DeploymentRecord, DeploymentStep, ListOptions, LiveState, RecordStatus, ServerRecord, ServerSummary,
 };
 use crate::saga::Saga;
-use crate::verify::{Depth, verify};
+use crate::verify::Depth;
 use crate::{ErrorKind, Result};
 
 /// What a reconciliation did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct ReconcileReport {
     /// Deployments and removals that were interrupted and are now finished.
     pub finished: Vec<ServerName>,
@@ -37,30 +38,38 @@ pub(super) async fn reconcile(deployments: &Deployments) -> Result<ReconcileRepo
     let mut report = ReconcileReport::default();
     for record in deployments.backends.registry.pending_deployments().await? {
         let name = record.server.name.clone();
-        match settle(deployments, record).await {
+        match settle(deployments, &record).await {
             Ok(Settled::Finished) => report.finished.push(name),
             Ok(Settled::Undone) => report.undone.push(name),
+            Ok(Settled::Meanwhile) => {}
             Err(error) => report.pending.push((name, error.to_string())),
         }
     }
     let published = deployments.backends.publisher.list_servers().await?;
-    remove_orphans(deployments, &published, &mut report).await?;
-    revive(deployments, &published, &mut report).await?;
+    let differences = compare(deployments, &published).await?;
+    remove_orphans(deployments, differences.unknown, &mut report).await?;
+    revive(deployments, differences.unserved, &mut report).await;
     Ok(report)
 }
 
 enum Settled {
     Finished,
     Undone,
+    /// By another program, since it was listed.
+    Meanwhile,
 }
 
-async fn settle(deployments: &Deployments, record: DeploymentRecord) -> Result<Settled> {
-    let lease = deployments.lease(record.server.id).await?;
-    let server = match deployments.backends.registry.get_server(&record.server.id.into()).await {
-        Ok(server) => server,
-        Err(error) => {
+async fn settle(deployments: &Deployments, listed: &DeploymentRecord) -> Result<Settled> {
+    let (server, lease) = match deployments.lease(&listed.server.id.into()).await {
+        Ok(leased) => leased,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Settled::Meanwhile),
+        Err(error) => return Err(error),
+    };
+    let record = match still_pending(deployments, listed).await {
+        Ok(Some(record)) => record,
+        done_or_unknown => {
             lease.release().await;
-            return Err(error);
+            return done_or_unknown.map(|_| Settled::Meanwhile);
         }
     };
     let mut saga = Saga::resume(deployments.backends.clone(), lease, record);
@@ -69,27 +78,42 @@ async fn settle(deployments: &Deployments, record: DeploymentRecord) -> Result<S
         saga.abandon().await;
         return removed.map(|()| Settled::Finished);
     }
-    if let Some(live) = confirmed(deployments, &saga, &server).await {
-        saga.succeed(live).await?;
+    if let Some(deployment) = confirmed(deployments, &saga, &server).await {
+        saga.succeed(deployment.live_state()).await?;
         return Ok(Settled::Finished);
     }
-    undo(saga, &server).await?;
-    Ok(Settled::Undone)
+    match undo(&saga, &server).await {
+        Ok(left) => {
+            saga.fail(&interrupted(), left).await;
+            Ok(Settled::Undone)
+        }
+        Err(error) => {
+            saga.abandon().await;
+            Err(error)
+        }
+    }
 }
 
-/// The live state the deployment was about to record, if its version is live and answers.
-async fn confirmed(deployments: &Deployments, saga: &Saga, server: &ServerRecord) -> Option<LiveState> {
-    if !matches!(saga.record.step, DeploymentStep::Activating | DeploymentStep::Confirming) {
+/// Read again under the lease: whoever worked on it when it was listed may have gone on, or ended.
+async fn still_pending(deployments: &Deployments, listed: &DeploymentRecord) -> Result<Option<DeploymentRecord>> {
+    let pending = deployments.backends.registry.pending_deployments().await?;
+    Ok(pending.into_iter().find(|record| record.id == listed.id))
+}
+
+/// The deployment that was about to be recorded, if its version is live and answers.
+async fn confirmed(deployments: &Deployments, saga: &Saga, server: &ServerRecord) -> Option<Deployment> {
+    if !matches!(saga.record.step, DeploymentStep::Verifying | DeploymentStep::Activating) {
         return None;
     }
     let version = saga.record.version.clone()?;
     if active_version(saga).await.ok()? != Some(version.clone()) {
         return None;
     }
-    let definition = deployments.snapshot(server.id, &version).await.ok()?;
+    let definition = snapshot(&deployments.backends, server.id, &version).await.ok()?;
     let endpoint = saga.backends.publisher.endpoint(saga.server()).await.ok()?;
-    verify(&endpoint, &definition, Depth::Calls, verify_limit(&definition)).await.ok()?;
-    Some(LiveState { status: RecordStatus::Deployed, url: endpoint.url, version, revision: saga.record.revision })
+    let replaced = server.live.as_ref();
+    let verification = verify_live(saga, &endpoint, &definition, Depth::Calls, replaced).await.ok()?;
+    Some(Deployment::new(server, endpoint.url, &version, saga.record.revision, verification))
 }
 
 async fn active_version(saga: &Saga) -> Result<Option<VersionId>> {
@@ -97,42 +121,80 @@ async fn active_version(saga: &Saga) -> Result<Option<VersionId>> {
     Ok(published.into_iter().find(|seen| seen.active).map(|seen| seen.version))
 }
 
-/// Back to what the registry says is live, and no version that the registry does not know.
-async fn undo(saga: Saga, server: &ServerRecord) -> Result<()> {
+/// Back to what the registry says is live, and no version that the registry does not know. Returns the live state where
+/// it is no longer what the registry says.
+async fn undo(saga: &Saga, server: &ServerRecord) -> Result<Option<LiveState>> {
     let recorded = server.live.as_ref().map(|live| live.version.clone());
     if let Some(live) = &recorded
-        && active_version(&saga).await?.as_ref() != Some(live)
+        && active_version(saga).await?.as_ref() != Some(live)
     {
+        saga.check_lease()?;
         saga.backends.publisher.activate(saga.server(), live).await?;
     }
     let known: HashSet<_> =
         saga.backends.registry.list_versions(server.id).await?.into_iter().map(|v| v.version).collect();
     let undone = saga.record.version.clone().filter(|_| saga.record.kind == DeploymentKind::Deploy);
-    for version in saga.backends.publisher.list_versions(saga.server()).await? {
+    let published = saga.backends.publisher.list_versions(saga.server()).await?;
+    for version in &published {
         let wanted = known.contains(&version.version) && undone.as_ref() != Some(&version.version);
         if !version.active && !wanted {
             saga.discard(&version.version).await;
         }
     }
-    let left = match (&recorded, active_version(&saga).await?) {
+    // Of one that was half discarded the registry still knows.
+    if let Some(undone) = undone.filter(|undone| published.iter().all(|version| version.version != *undone)) {
+        saga.discard(&undone).await;
+    }
+    match (&recorded, active_version(saga).await?) {
         // A first version that became live and does not answer: nothing older can take its place.
         (None, Some(version)) => {
             let url = saga.backends.publisher.endpoint(saga.server()).await?.url;
-            Some(LiveState { status: RecordStatus::Failed, url, version, revision: saga.record.revision })
+            Ok(Some(LiveState { status: RecordStatus::Failed, url, version, revision: saga.record.revision }))
         }
-        _ => None,
-    };
-    saga.fail(&interrupted(), left).await;
-    Ok(())
+        _ => Ok(None),
+    }
+}
+
+/// Where registry and target do not agree.
+struct Differences<'a> {
+    /// Published, and not listed.
+    unknown: Vec<&'a PublishedServer>,
+    /// Recorded as live, and not served.
+    unserved: Vec<(ServerId, ServerName, LiveState)>,
+}
+
+/// Lists the registry once, a thousand servers with each request.
+async fn compare<'a>(deployments: &Deployments, published: &'a [PublishedServer]) -> Result<Differences<'a>> {
+    let mut unknown: BTreeMap<_, _> =
+        published.iter().map(|found| ((found.server.name.clone(), found.server.id), found)).collect();
+    let mut unserved = Vec::new();
+    let mut list = ListOptions { limit: 1_000, ..ListOptions::default() };
+    loop {
+        let page = deployments.backends.registry.list_servers(&list).await?;
+        for ServerSummary { id, name, status, live, .. } in page.items {
+            let key = (name, id);
+            let active = unknown.remove(&key).and_then(|found| found.active.as_ref());
+            if let Some(live) = live.filter(|live| active != Some(&live.version))
+                && status == RecordStatus::Deployed
+            {
+                unserved.push((id, key.0, live));
+            }
+        }
+        match page.next {
+            Some(next) => list.after = Some(next),
+            None => return Ok(Differences { unknown: unknown.into_values().collect(), unserved }),
+        }
+    }
 }
 
 /// Takes down servers of ours that the registry does not know.
 async fn remove_orphans(
     deployments: &Deployments,
-    published: &[PublishedServer],
+    unknown: Vec<&PublishedServer>,
     report: &mut ReconcileReport,
 ) -> Result<()> {
-    for orphan in published {
+    for orphan in unknown {
+        // Asked again, since what was listed is gone for good.
         match deployments.backends.registry.get_revision(&orphan.server.id.into()).await {
             Ok(_) => continue,
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -148,36 +210,31 @@ async fn remove_orphans(
 }
 
 /// Activates again what is recorded as live and is not served.
-async fn revive(deployments: &Deployments, published: &[PublishedServer], report: &mut ReconcileReport) -> Result<()> {
-    let served: HashSet<(ServerId, Option<&VersionId>)> =
-        published.iter().map(|server| (server.server.id, server.active.as_ref())).collect();
-    let mut list = ListOptions { status: Some(RecordStatus::Deployed), limit: 1_000, ..ListOptions::default() };
-    loop {
-        let page = deployments.backends.registry.list_servers(&list).await?;
-        for server in page.items {
-            let Some(live) = &server.live else { continue };
-            if served.contains(&(server.id, Some(&live.version))) {
-                continue;
-            }
-            match reactivate(deployments, server.id, live).await {
-                Ok(()) => report.reactivated.push(server.name),
-                Err(error) => report.pending.push((server.name, error.to_string())),
-            }
-        }
-        match page.next {
-            Some(next) => list.after = Some(next),
-            None => return Ok(()),
+async fn revive(
+    deployments: &Deployments,
+    unserved: Vec<(ServerId, ServerName, LiveState)>,
+    report: &mut ReconcileReport,
+) {
+    for (id, name, live) in unserved {
+        match reactivate(deployments, id, &live).await {
+            Ok(true) => report.reactivated.push(name),
+            Ok(false) => {}
+            Err(error) => report.pending.push((name, error.to_string())),
         }
     }
 }
 
-async fn reactivate(deployments: &Deployments, id: ServerId, live: &LiveState) -> Result<()> {
-    let lease: HeldLease = deployments.lease(id).await?;
-    let activated = async {
-        let record = deployments.backends.registry.get_server(&id.into()).await?;
-        deployments.backends.publisher.activate(&record.reference(), &live.version).await
+/// Says whether it did: not if a deployment has ended since `listed` was read. What the target served then may have been
+/// what that one has recorded now.
+async fn reactivate(deployments: &Deployments, id: ServerId, listed: &LiveState) -> Result<bool> {
+    let (record, lease) = deployments.lease(&id.into()).await?;
+    let is_current = record.live.as_ref() == Some(listed);
+    let activated = match lease.check() {
+        Ok(()) if is_current => {
+            deployments.backends.publisher.activate(&record.reference(), &listed.version).await.map(drop)
+        }
+        checked => checked,
     };
-    let activated = activated.await;
     lease.release().await;
-    activated.map(|_| ())
+    activated.map(|()| is_current)
 }

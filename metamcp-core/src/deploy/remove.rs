@@ -6,18 +6,20 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::Deployments;
+use super::pipeline::cached_builds;
+use crate::Result;
 use crate::event::EventSink;
 use crate::name::{ServerKey, ServerName};
-use crate::registry::{DeploymentKind, DeploymentStep, ListOptions};
+use crate::registry::{DeploymentKind, DeploymentStep, ListOptions, ServerRecord};
 use crate::saga::Saga;
-use crate::{Error, Result};
 
 /// Which servers [`Deployments::cleanup_old_servers`] removes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CleanupOptions {
     /// Servers not changed for so long; default 30 days.
     pub older_than: Duration,
-    /// Only tell what would be removed; the default.
+    /// Whether to remove them or only tell what would be removed; default [`CleanupMode::DryRun`].
     pub mode: CleanupMode,
 }
 
@@ -39,31 +41,33 @@ impl Default for CleanupOptions {
 /// What a cleanup found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct CleanupReport {
     /// Servers that are old enough.
     pub found: Vec<ServerName>,
-    /// Those that were removed.
+    /// Those that were removed; none that was changed since it was found.
     pub removed: Vec<ServerName>,
     /// Those that could not be removed, and why.
     pub failed: Vec<(ServerName, String)>,
 }
 
-pub(super) async fn remove(deployments: &Deployments, key: &ServerKey) -> Result<()> {
+/// Removes a server, if it is wanted when nobody else changes what is live of it. Says whether it was.
+pub(super) async fn remove_if(
+    deployments: &Deployments,
+    key: &ServerKey,
+    is_wanted: impl FnOnce(&ServerRecord) -> bool,
+) -> Result<bool> {
     let backends = deployments.backends.clone();
-    let (id, revision) = backends.registry.get_revision(key).await?;
-    let lease = deployments.lease(id).await.map_err(|error| error.with_operation("remove"))?;
-    let record = match backends.registry.get_server(&id.into()).await {
-        Ok(record) => record,
-        Err(error) => {
-            lease.release().await;
-            return Err(error.with_operation("remove"));
-        }
-    };
-    let server = record.reference();
-    let mut saga = Saga::new(backends, lease, server, DeploymentKind::Remove, revision, EventSink::default());
+    let (record, lease) = deployments.lease(key).await.map_err(|error| error.with_operation("remove"))?;
+    if !is_wanted(&record) {
+        lease.release().await;
+        return Ok(false);
+    }
+    let (server, events) = (record.reference(), EventSink::default());
+    let mut saga = Saga::new(backends, lease, server, DeploymentKind::Remove, record.revision, events);
     let removed = take_down(&mut saga).await;
     saga.abandon().await;
-    removed.map_err(|error| error.with_operation("remove"))
+    removed.map(|()| true).map_err(|error| error.with_operation("remove"))
 }
 
 /// First the target, then the record: a crash in between leaves a pending removal, never a live server
@@ -71,21 +75,25 @@ pub(super) async fn remove(deployments: &Deployments, key: &ServerKey) -> Result
 pub(super) async fn take_down(saga: &mut Saga) -> Result<()> {
     saga.enter(DeploymentStep::Removing).await?;
     saga.backends.publisher.unpublish(saga.server()).await?;
+    if let Err(error) = saga.backends.cache.delete_prefix(&cached_builds(saga.server().id)).await {
+        tracing::debug!(%error, "the cached builds of a removed server stay until their time is over");
+    }
     saga.backends.registry.remove_server(saga.server().id).await
 }
 
 pub(super) async fn cleanup(deployments: &Deployments, options: CleanupOptions) -> Result<CleanupReport> {
-    let cutoff = OffsetDateTime::now_utc() - options.older_than;
     let mut report = CleanupReport::default();
+    let Some(cutoff) = before_now(options.older_than) else { return Ok(report) };
     let mut list = ListOptions { not_updated_since: Some(cutoff), ..ListOptions::default() };
     loop {
         let page = deployments.backends.registry.list_servers(&list).await?;
         for server in page.items {
             report.found.push(server.name.clone());
             if options.mode == CleanupMode::Remove {
-                let removed: Result<(), Error> = deployments.remove(&server.id.into()).await;
-                match removed {
-                    Ok(()) => report.removed.push(server.name),
+                let is_old = move |record: &ServerRecord| record.updated_at < cutoff;
+                match deployments.remove_if(&server.id.into(), is_old).await {
+                    Ok(true) => report.removed.push(server.name),
+                    Ok(false) => {}
                     Err(error) => report.failed.push((server.name, error.to_string())),
                 }
             }
@@ -95,4 +103,9 @@ pub(super) async fn cleanup(deployments: &Deployments, options: CleanupOptions) 
             None => return Ok(report),
         }
     }
+}
+
+/// `None` before the calendar begins: nothing is that old.
+fn before_now(age: Duration) -> Option<OffsetDateTime> {
+    OffsetDateTime::now_utc().checked_sub(age.try_into().ok()?)
 }

@@ -1,49 +1,48 @@
 //! An older version, live again: check, activate, verify.
 
-use super::{Deployment, Deployments, verify_limit};
-use crate::event::EventSink;
+use super::activate::{Return, activate, return_to};
+use super::{Deployment, Deployments, snapshot};
+use crate::event::{DeployEvent, EventSink};
 use crate::name::{ServerKey, VersionId};
-use crate::registry::{DeploymentKind, DeploymentStep, LiveState, RecordStatus, ServerRecord};
+use crate::registry::{DeploymentKind, DeploymentStep, ServerRecord};
 use crate::saga::Saga;
-use crate::verify::{Depth, verify};
 use crate::{Error, ErrorKind, Result};
 
-pub(super) async fn rollback(deployments: &Deployments, key: &ServerKey, version: &VersionId) -> Result<Deployment> {
+pub(super) async fn rollback(
+    deployments: &Deployments,
+    key: &ServerKey,
+    version: &VersionId,
+    events: EventSink,
+) -> Result<Deployment> {
     let backends = deployments.backends.clone();
-    let (id, _) = backends.registry.get_revision(key).await?;
-    let lease = deployments.lease(id).await.map_err(|error| error.with_operation("rollback"))?;
-    let read = async {
-        let record = backends.registry.get_server(&id.into()).await?;
-        let target = backends.registry.get_version(id, version).await?;
-        Ok((record, target))
-    };
-    let (record, target) = match read.await {
-        Ok(read) => read,
+    let (record, lease) = deployments.lease(key).await.map_err(|error| error.with_operation("rollback"))?;
+    let target = match backends.registry.get_version(record.id, version).await {
+        Ok(target) => target,
         Err(error) => {
             lease.release().await;
-            let error: Error = error;
             return Err(error.with_operation("rollback").with_help("list the versions to see those that are kept"));
         }
     };
     let server = record.reference();
-    let events = EventSink::default();
     let mut saga = Saga::new(backends, lease, server, DeploymentKind::Rollback, target.revision, events);
     saga.record.version = Some(version.clone());
     saga.record.previous = record.live.as_ref().map(|live| live.version.clone());
+    saga.events.send(DeployEvent::Started { revision: target.revision });
     match attempt(deployments, &mut saga, &record, version).await {
         Ok(deployment) => {
-            let live = LiveState {
-                status: RecordStatus::Deployed,
-                url: deployment.url.clone(),
-                version: version.clone(),
-                revision: target.revision,
-            };
-            saga.succeed(live).await?;
+            saga.succeed(deployment.live_state()).await.map_err(|error| error.with_operation("rollback"))?;
             Ok(deployment)
         }
         Err(error) => {
-            let live = return_to_previous(&saga, &record).await;
-            saga.fail(&error, live).await;
+            let returned = match &record.live {
+                Some(live) if saga.record.step == DeploymentStep::Activating => return_to(&saga, live).await,
+                _ => Return::Done,
+            };
+            match returned {
+                Return::Done => saga.fail(&error, None).await,
+                Return::Pending => saga.leave_pending(&error).await,
+                Return::Refused(live) => saga.fail(&error, Some(live)).await,
+            }
             Err(error.with_operation("rollback"))
         }
     }
@@ -55,37 +54,12 @@ async fn attempt(
     record: &ServerRecord,
     version: &VersionId,
 ) -> Result<Deployment> {
-    let definition = deployments.snapshot(record.id, version).await?;
+    let definition = snapshot(&deployments.backends, record.id, version).await?;
     let published = saga.backends.publisher.list_versions(saga.server()).await?;
     if !published.iter().any(|seen| seen.version == *version) {
         let message = format!("version {version} of server {} is no longer kept by the target", record.name);
         return Err(Error::new(ErrorKind::NotFound, message));
     }
     saga.enter(DeploymentStep::Activating).await?;
-    let endpoint = saga.backends.publisher.activate(saga.server(), version).await?;
-    saga.enter(DeploymentStep::Confirming).await?;
-    let verification = verify(&endpoint, &definition, Depth::Calls, verify_limit(&definition)).await?;
-    Ok(Deployment {
-        server_id: record.id,
-        name: record.name.clone(),
-        url: endpoint.url,
-        version: version.clone(),
-        revision: saga.record.revision,
-        verification,
-    })
-}
-
-/// Activates what was live before; returns the live state where the registry's is no longer true.
-async fn return_to_previous(saga: &Saga, record: &ServerRecord) -> Option<LiveState> {
-    let live = record.live.as_ref()?;
-    if !matches!(saga.record.step, DeploymentStep::Activating | DeploymentStep::Confirming) {
-        return None;
-    }
-    match saga.backends.publisher.activate(saga.server(), &live.version).await {
-        Ok(_) => None,
-        Err(error) => {
-            tracing::error!(%error, version = %live.version, "the version that was live before could not be activated");
-            Some(LiveState { status: RecordStatus::Failed, ..live.clone() })
-        }
-    }
+    activate(saga, record, version, &definition, None).await
 }

@@ -1,33 +1,48 @@
 //! One call of a tool: on the live version, or on one that is staged for it and discarded.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rmcp::model::{CallToolRequestParams, CallToolResult};
+use futures::TryFutureExt as _;
+use rmcp::model::{CallToolRequestParams, CallToolResult, ErrorCode, ErrorData};
 use rmcp::service::ServiceError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
-use super::{Deployments, not_live, pipeline};
+use super::call_limits::CallLimits;
+use super::{Deployments, not_live, pipeline, snapshot};
 use crate::connection::effective;
 use crate::event::EventSink;
+use crate::json_size::json_size;
 use crate::name::{ServerKey, VersionId};
-use crate::publisher::{Endpoint, LogLine, LogOptions};
-use crate::registry::{DeploymentKind, ServerRecord};
+use crate::publisher::{Endpoint, LogLine, LogListener, LogOptions};
+use crate::registry::{DeploymentKind, LiveState, ServerRecord};
 use crate::saga::Saga;
-use crate::validate::{ValidDefinition, nearest};
-use crate::verify::McpClient;
+use crate::text;
+use crate::trace::{traced, verb};
+use crate::verify::{Cause, Failure, McpClient, settled};
 use crate::{Error, ErrorKind, Result};
 
 /// What connecting may take, and starting a server beside the call itself.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+/// Most that a called tool may answer, in bytes of JSON: far more than any host shows to its model, and enough for a
+/// picture. What is more is an error, and is not read to its end.
+pub const MAX_RESULT_BYTES: usize = 1024 * 1024;
+/// Most that is read of one message: a stream that ends here does not say why, so that an answer which is too large is
+/// better read a little further.
+const MAX_MESSAGE: usize = 4 * MAX_RESULT_BYTES;
 /// Lines of log that a test shows.
 const TEST_LOG_LINES: usize = 50;
+/// Lines of log that the error of a test shows, and how much of each, in characters.
+const ERROR_LOG_LINES: usize = 8;
+const ERROR_LINE_LENGTH: usize = 300;
 
 /// What a tool answered, as MCP has it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct ToolAnswer {
     /// Whether the tool says that it failed: then `content` says why.
     pub is_error: bool,
@@ -43,6 +58,7 @@ pub struct ToolAnswer {
 /// What a test of a tool showed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct ToolTest {
     /// What the tool answered.
     pub answer: ToolAnswer,
@@ -58,12 +74,12 @@ pub(super) async fn call(
 ) -> Result<ToolAnswer> {
     let record = deployments.backends.registry.get_server(key).await?;
     let Some(live) = &record.live else { return Err(not_live(&record)) };
-    let snapshot = deployments.snapshot(record.id, &live.version).await?;
+    let limits = limits_of(deployments, &record, live).await?;
     let changed = live.revision != record.revision;
-    let limit =
-        limit_of(&snapshot, tool).map_err(|error| if changed { undeployed(&record, tool, error) } else { error })?;
+    let limit = limits.of_tool(tool).map_err(|error| if changed { undeployed(&record, tool, error) } else { error })?;
     let endpoint = deployments.backends.publisher.endpoint(&record.reference()).await?;
-    call_at(&endpoint, tool, arguments, limit).await
+    let answer = call_at(&endpoint, tool, arguments, CONNECT_LIMIT + limit).await;
+    answer.map_err(|error| limits.explain(error))
 }
 
 pub(super) async fn test(
@@ -73,37 +89,38 @@ pub(super) async fn test(
     arguments: Map<String, Value>,
 ) -> Result<ToolTest> {
     let backends = deployments.backends.clone();
-    let (id, _) = backends.registry.get_revision(key).await?;
-    let lease = deployments.lease(id).await?;
-    let record = match backends.registry.get_server(&id.into()).await {
-        Ok(record) => record,
-        Err(error) => {
-            lease.release().await;
-            return Err(error);
-        }
-    };
+    let (record, lease) = deployments.lease(key).await?;
     // Nothing of a test is recorded: the saga only carries what building and discarding need.
     let (server, events) = (record.reference(), EventSink::default());
     let mut saga = Saga::new(backends, lease, server, DeploymentKind::Deploy, record.revision, events);
-    let answer = attempt(&mut saga, &record, tool, arguments).await;
-    let mut logs = Vec::new();
+    let mut tested = attempt(&mut saga, &record, tool, arguments).await;
     if let Some(version) = &saga.record.version {
         saga.discard(version).await;
-        // Nothing of it runs any more, so whatever it wrote is there.
-        logs = logs_of(&saga, version).await;
+        if let Ok(Attempt { logs: logs @ None, .. }) = &mut tested {
+            // Nothing of it runs any more, so whatever it wrote is there.
+            *logs = Some(logs_of(&saga, version).await);
+        }
     }
     saga.abandon().await;
-    Ok(ToolTest { answer: answer?, logs })
+    let Attempt { answer, logs } = tested?;
+    let logs = logs.unwrap_or_default();
+    match answer {
+        Ok(answer) => Ok(ToolTest { answer, logs }),
+        Err(error) => Err(with_log(error, &logs)),
+    }
 }
 
-async fn attempt(
-    saga: &mut Saga,
-    record: &ServerRecord,
-    tool: &str,
-    arguments: Map<String, Value>,
-) -> Result<ToolAnswer> {
+/// A call of a staged version.
+struct Attempt {
+    answer: Result<ToolAnswer>,
+    /// What was heard meanwhile, where the target lets listen.
+    logs: Option<Vec<LogLine>>,
+}
+
+async fn attempt(saga: &mut Saga, record: &ServerRecord, tool: &str, arguments: Map<String, Value>) -> Result<Attempt> {
     let definition = effective(&saga.backends, record).await?;
-    let limit = limit_of(&definition, tool)?;
+    let limits = CallLimits::of(&definition);
+    let limit = CONNECT_LIMIT + limits.of_tool(tool)?;
     discard_leftovers(saga).await?;
     let artifact = pipeline::build(saga, &definition).await?;
     let staged = saga.backends.publisher.stage(saga.server(), &artifact).await?;
@@ -113,7 +130,38 @@ async fn attempt(
             format!("this target has no previews, so server {} cannot be tested before it is live", record.name);
         return Err(Error::new(ErrorKind::Unsupported, message).with_help("deploy it, then call the tool"));
     };
-    call_at(preview, tool, arguments, limit).await
+    let settle_time = saga.backends.publisher.settle_time();
+    let listener = saga.backends.publisher.listen(saga.server(), &staged.version).await;
+    let answer = call_preview(settle_time, preview, tool, arguments, limit).await;
+    let logs = heard(listener).await;
+    Ok(Attempt { answer: answer.map_err(|error| limits.explain(error)), logs })
+}
+
+/// An error of a call, and what was logged before it.
+fn with_log(error: Error, logs: &[LogLine]) -> Error {
+    if logs.is_empty() {
+        return error;
+    }
+    let last = logs[logs.len().saturating_sub(ERROR_LOG_LINES)..].iter();
+    let lines: Vec<String> =
+        last.map(|line| text::message(&line.text).chars().take(ERROR_LINE_LENGTH).collect()).collect();
+    let help = error.help().map(|help| format!("{help}; ")).unwrap_or_default();
+    error.with_help(format!("{help}its log ends with: {}", lines.join(" | ")))
+}
+
+/// What a listener heard; `None` where there is none. A test does not fail for want of lines.
+async fn heard(listener: Result<Option<Box<dyn LogListener>>>) -> Option<Vec<LogLine>> {
+    let heard = match listener {
+        Ok(None) => return None,
+        Ok(Some(listener)) => traced(verb!(DEBUG, "listen.finish"), listener.finish()).await,
+        Err(error) => Err(error),
+    };
+    let mut lines = heard.unwrap_or_else(|error| {
+        tracing::warn!(%error, "a tested version could not be listened to");
+        Vec::new()
+    });
+    lines.drain(..lines.len().saturating_sub(TEST_LOG_LINES));
+    Some(lines)
 }
 
 /// Discards what a crash in an earlier test left: versions that nobody recorded and nobody is served by. The
@@ -139,24 +187,18 @@ async fn logs_of(saga: &Saga, version: &VersionId) -> Vec<LogLine> {
     }
 }
 
-/// How long a call of this tool may take; `NotFound` if the definition lists no such tool.
-fn limit_of(definition: &ValidDefinition, tool: &str) -> Result<Duration> {
-    if let Some(listed) = definition.listed_tools().find(|listed| listed.name.as_str() == tool) {
-        return Ok(CONNECT_LIMIT + Duration::from_millis(listed.limits.timeout_ms));
+/// What calls of the live version's tools may take beside connecting.
+async fn limits_of(deployments: &Deployments, record: &ServerRecord, live: &LiveState) -> Result<Arc<CallLimits>> {
+    let version = (record.id, live.version.clone(), live.revision);
+    if let Some(known) = deployments.limits.get(&version) {
+        return Ok(known);
     }
-    if definition.template().manifest().dynamic_tools {
-        return Ok(CONNECT_LIMIT + Duration::from_millis(definition.limits().timeout_ms));
-    }
-    let short: String = tool.chars().take(128).collect();
-    let error = Error::new(ErrorKind::NotFound, format!("server {} has no tool {short:?}", definition.name()));
-    let names = || definition.listed_tools().map(|listed| listed.name.as_str());
-    Err(match nearest(tool, names()) {
-        Some(near) => error.with_help(format!("did you mean {near:?}?")),
-        None => error.with_help(format!("its tools are: {}", names().take(20).collect::<Vec<_>>().join(", "))),
-    })
+    let limits = Arc::new(CallLimits::of(&snapshot(&deployments.backends, record.id, &live.version).await?));
+    deployments.limits.put(version, limits.clone());
+    Ok(limits)
 }
 
-/// The same, where the working definition may have the tool already.
+/// An error about an unknown tool, where the working definition may have it already.
 fn undeployed(record: &ServerRecord, tool: &str, error: Error) -> Error {
     if record.definition.tools.iter().any(|defined| defined.name == tool) {
         return error.with_help("it was added after the last deployment: deploy the server first");
@@ -170,8 +212,24 @@ async fn call_at(
     arguments: Map<String, Value>,
     limit: Duration,
 ) -> Result<ToolAnswer> {
-    let connected = timeout(CONNECT_LIMIT, McpClient::connect(endpoint)).await;
-    call_connected(connected.map_err(|_| unanswered(tool, CONNECT_LIMIT))??, tool, arguments, limit).await
+    call_connected(connect(endpoint, tool).await?, tool, arguments, limit).await
+}
+
+/// The same for an endpoint that may not answer yet.
+async fn call_preview(
+    settle_time: Duration,
+    preview: &Endpoint,
+    tool: &str,
+    arguments: Map<String, Value>,
+    limit: Duration,
+) -> Result<ToolAnswer> {
+    let client = settled(settle_time, || connect(preview, tool).map_err(Failure::of_asking)).await?;
+    call_connected(client, tool, arguments, limit).await
+}
+
+async fn connect(endpoint: &Endpoint, tool: &str) -> Result<McpClient> {
+    let connected = timeout(CONNECT_LIMIT, McpClient::connect_within(endpoint, MAX_MESSAGE)).await;
+    connected.map_err(|_| unanswered(tool, CONNECT_LIMIT))?
 }
 
 /// One call, then the end of the connection.
@@ -187,7 +245,7 @@ pub(crate) async fn call_connected(
     let elapsed = started.elapsed();
     client.close().await;
     let result = answered.map_err(|_| unanswered(tool, limit))?.map_err(|error| refused(tool, error))?;
-    to_answer(&result, elapsed)
+    to_answer(tool, &result, elapsed)
 }
 
 fn unanswered(tool: &str, limit: Duration) -> Error {
@@ -196,16 +254,53 @@ fn unanswered(tool: &str, limit: Duration) -> Error {
 }
 
 fn refused(tool: &str, error: ServiceError) -> Error {
-    match error {
-        ServiceError::McpError(error) => {
-            let message = format!("tool {tool:?} was not called: {}", error.message);
-            Error::new(ErrorKind::Unexpected, message).with_help("look at the server's log")
+    match (Cause::of_asking(&error), error) {
+        (_, ServiceError::McpError(error)) => refused_by_server(tool, &error),
+        (Cause::TooLarge, _) => too_large(tool),
+        (_, ServiceError::TransportClosed) => {
+            let help = format!("look at the server's log; an answer may have {MAX_RESULT_BYTES} bytes at most");
+            Error::new(ErrorKind::Unavailable, format!("the answer of tool {tool:?} broke off")).with_help(help)
         }
-        error => Error::new(ErrorKind::Unavailable, format!("tool {tool:?} gave no answer")).with_source(error),
+        (cause, error) => {
+            tracing::debug!(tool, %error, "a call of a tool failed");
+            cause.into_error(&format!("tool {tool:?} gave no answer"))
+        }
     }
 }
 
-fn to_answer(result: &CallToolResult, elapsed: Duration) -> Result<ToolAnswer> {
+/// An error of the protocol: unlike an answer that says it failed, it does not tell how far the call came.
+fn refused_by_server(tool: &str, error: &ErrorData) -> Error {
+    let said = text::message(&error.message);
+    if is_unknown(tool, error) {
+        return Error::new(ErrorKind::NotFound, format!("tool {tool:?} was not called: {said}"))
+            .with_help("the server does not offer it now");
+    }
+    let message = format!("tool {tool:?} gave no result: {said}");
+    if error.code == ErrorCode::MISSING_REQUIRED_CLIENT_CAPABILITY {
+        return Error::new(ErrorKind::Unsupported, message)
+            .with_help("this tool asks its caller: connect to its URL with a client that can be asked");
+    }
+    Error::new(ErrorKind::Unexpected, message)
+        .with_help("it may have been called all the same: look at the server's log before you call it again")
+}
+
+/// Whether a server says that it has no such tool, in the words of the SDKs: the code alone may be about its arguments.
+fn is_unknown(tool: &str, error: &ErrorData) -> bool {
+    let said = error.message.to_lowercase();
+    let words = [format!("tool {} not found", tool.to_lowercase()), "tool not found".into(), "unknown tool".into()];
+    error.code == ErrorCode::INVALID_PARAMS && words.iter().any(|words| said.starts_with(words))
+}
+
+fn too_large(tool: &str) -> Error {
+    let message = format!("tool {tool:?} answers more than {MAX_RESULT_BYTES} bytes, which is not passed on");
+    Error::new(ErrorKind::LimitExceeded, message)
+        .with_help("have it answer less: a part at a time, a summary, or a link to the rest")
+}
+
+fn to_answer(tool: &str, result: &CallToolResult, elapsed: Duration) -> Result<ToolAnswer> {
+    if json_size(result) > MAX_RESULT_BYTES {
+        return Err(too_large(tool));
+    }
     let content =
         result.content.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>().map_err(|source| {
             Error::new(ErrorKind::Unexpected, "a tool's content cannot be read").with_source(source)

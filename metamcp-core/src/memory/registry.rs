@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::lock;
 use crate::name::{ServerId, ServerKey, ServerName, VersionId};
 use crate::registry::{
-    ApiKeyRecord, AuditEntry, ClientConnection, DeploymentRecord, Expect, Lease, ListOptions, LiveState, Page,
-    RecordStatus, Registry, Revision, ServerRecord, ServerSummary, VersionRecord, api_key_exists, check_lease,
-    connection_exists, lease_lost, lease_taken, revision_conflict, server_exists, server_lease, server_not_found,
-    version_not_found,
+    AUDIT_ENTRIES, ApiKeyRecord, AuditEntry, ClientConnection, DeploymentRecord, Expect, Lease, ListOptions, LiveState,
+    Page, RecordStatus, Registry, Revision, ServerRecord, ServerSummary, ToolPlace, ToolSummary, VersionRecord,
+    api_key_exists, check_lease, connection_exists, lease_lost, lease_taken, revision_conflict, server_exists,
+    server_lease, server_not_found, version_not_found,
 };
 use crate::source_tree::Digest;
 use crate::validate::ValidDefinition;
@@ -42,7 +42,7 @@ struct State {
     leases: BTreeMap<String, Lease>,
     connections: BTreeMap<Uuid, ClientConnection>,
     api_keys: Vec<ApiKeyRecord>,
-    audit: Vec<AuditEntry>,
+    audit: VecDeque<AuditEntry>,
 }
 
 #[derive(Debug)]
@@ -110,6 +110,24 @@ impl State {
         self.leases.get(name).filter(|lease| lease.expires_at > now)
     }
 
+    fn acquire(&mut self, name: &str, holder: &str, ttl: Duration) -> Result<Lease> {
+        check_lease(name, holder, ttl)?;
+        let now = OffsetDateTime::now_utc();
+        if let Some(held) = self.held(name, now) {
+            return Err(lease_taken(name, &held.holder));
+        }
+        let fence = self.leases.get(name).map_or(0, |lease| lease.fence) + 1;
+        let lease = Lease { name: name.to_owned(), holder: holder.to_owned(), fence, expires_at: now + ttl };
+        self.leases.insert(name.to_owned(), lease.clone());
+        Ok(lease)
+    }
+
+    fn release(&mut self, lease: &Lease) {
+        if let Ok(held) = self.check_held(lease) {
+            held.expires_at = OffsetDateTime::now_utc();
+        }
+    }
+
     /// The lease as it stands, if it is still the newest and its time is not over.
     fn check_held(&mut self, lease: &Lease) -> Result<&mut Lease> {
         let now = OffsetDateTime::now_utc();
@@ -161,6 +179,19 @@ impl Registry for MemoryRegistry {
         Ok(Page { items, next })
     }
 
+    async fn list_tools(&self, after: Option<ToolPlace>, limit: u32) -> Result<Vec<ToolSummary>> {
+        ToolSummary::check_limit(limit)?;
+        let state = lock(&self.state);
+        let servers = state.servers.values().map(|entry| &entry.record);
+        let first = after.as_ref().map(|place| &place.server);
+        let servers = servers.filter(|record| first.is_none_or(|first| record.name >= *first));
+        let tools = servers.flat_map(tool_summaries);
+        let behind = |tool: &ToolSummary| {
+            after.as_ref().is_none_or(|place| (&tool.server, &tool.name) > (&place.server, &place.tool))
+        };
+        Ok(tools.filter(behind).take(limit as usize).collect())
+    }
+
     async fn put_container(&self, id: ServerId, container_id: Option<String>) -> Result<()> {
         let mut state = lock(&self.state);
         let name = state.find(&id.into())?.name.clone();
@@ -174,14 +205,15 @@ impl Registry for MemoryRegistry {
         lock(&self.state).remove(id)
     }
 
-    async fn put_version(&self, version: &VersionRecord) -> Result<()> {
+    async fn put_version(&self, version: &VersionRecord, deployment: &DeploymentRecord, lease: &Lease) -> Result<u32> {
         let mut state = lock(&self.state);
-        state.find(&version.server_id.into())?;
+        state.put_deployment(deployment, lease)?;
         match state.versions.iter_mut().find(|present| same_version(present, version.server_id, &version.version)) {
             Some(present) => present.clone_from(version),
             None => state.versions.push(version.clone()),
         }
-        Ok(())
+        let count = state.versions.iter().filter(|present| present.server_id == version.server_id).count();
+        Ok(u32::try_from(count).unwrap_or(u32::MAX))
     }
 
     async fn list_versions(&self, id: ServerId) -> Result<Vec<VersionRecord>> {
@@ -221,6 +253,7 @@ impl Registry for MemoryRegistry {
             entry.record.live = Some(live);
             entry.record.updated_at = OffsetDateTime::now_utc();
         }
+        state.release(lease);
         Ok(())
     }
 
@@ -242,16 +275,14 @@ impl Registry for MemoryRegistry {
     }
 
     async fn acquire_lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<Lease> {
-        check_lease(name, holder, ttl)?;
+        lock(&self.state).acquire(name, holder, ttl)
+    }
+
+    async fn lease_server(&self, key: &ServerKey, holder: &str, ttl: Duration) -> Result<(ServerRecord, Lease)> {
         let mut state = lock(&self.state);
-        let now = OffsetDateTime::now_utc();
-        if let Some(held) = state.held(name, now) {
-            return Err(lease_taken(name, &held.holder));
-        }
-        let fence = state.leases.get(name).map_or(0, |lease| lease.fence) + 1;
-        let lease = Lease { name: name.to_owned(), holder: holder.to_owned(), fence, expires_at: now + ttl };
-        state.leases.insert(name.to_owned(), lease.clone());
-        Ok(lease)
+        let record = state.find(key)?.clone();
+        let lease = state.acquire(&server_lease(record.id), holder, ttl)?;
+        Ok((record, lease))
     }
 
     async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<Lease> {
@@ -263,9 +294,7 @@ impl Registry for MemoryRegistry {
     }
 
     async fn release_lease(&self, lease: &Lease) -> Result<()> {
-        if let Ok(held) = lock(&self.state).check_held(lease) {
-            held.expires_at = OffsetDateTime::now_utc();
-        }
+        lock(&self.state).release(lease);
         Ok(())
     }
 
@@ -313,7 +342,11 @@ impl Registry for MemoryRegistry {
     }
 
     async fn append_audit(&self, entry: &AuditEntry) -> Result<()> {
-        lock(&self.state).audit.push(entry.clone());
+        let mut state = lock(&self.state);
+        state.audit.push_back(entry.clone());
+        while state.audit.len() > AUDIT_ENTRIES as usize {
+            state.audit.pop_front();
+        }
         Ok(())
     }
 
@@ -334,6 +367,20 @@ fn new_record(definition: &ValidDefinition, now: OffsetDateTime) -> ServerRecord
         created_at: now,
         updated_at: now,
     }
+}
+
+/// A server's tools, in order of names.
+fn tool_summaries(record: &ServerRecord) -> Vec<ToolSummary> {
+    let tools = record.definition.tools.iter().map(|tool| ToolSummary {
+        server: record.name.clone(),
+        server_description: record.definition.description.clone(),
+        name: tool.name.clone(),
+        description: tool.description.clone(),
+        live: record.live.is_some(),
+    });
+    let mut tools: Vec<_> = tools.collect();
+    tools.sort_by(|a, b| a.name.cmp(&b.name));
+    tools
 }
 
 fn summary(record: &ServerRecord) -> Result<ServerSummary> {

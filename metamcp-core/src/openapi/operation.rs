@@ -1,6 +1,7 @@
 //! One operation of an API: which there are, what is sent where, and the tool that sends it.
 
 use std::collections::BTreeSet;
+use std::slice;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -11,7 +12,8 @@ use super::document::{Document, escaped};
 use super::name;
 use super::parameters::{Arguments, Body, Field, arguments};
 use super::security::{Key, keys};
-use crate::definition::{Limits, ToolDefinition};
+use crate::definition::ToolDefinition;
+use crate::text::without_hidden;
 use crate::validate::nearest;
 use crate::{Error, ErrorKind, Result};
 
@@ -41,9 +43,12 @@ impl Found<'_> {
         self.operation.get("operationId").and_then(Value::as_str)
     }
 
+    fn tags(&self) -> impl Iterator<Item = &str> {
+        self.operation.get("tags").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+    }
+
     fn has_tag(&self, tags: &[String]) -> bool {
-        let own = self.operation.get("tags").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-        tags.is_empty() || own.into_iter().any(|tag| tags.iter().any(|wanted| wanted == tag))
+        tags.is_empty() || self.tags().any(|tag| tags.iter().any(|wanted| wanted == tag))
     }
 
     fn is_named(&self, names: &[String]) -> bool {
@@ -51,7 +56,7 @@ impl Found<'_> {
     }
 }
 
-/// The operations that the options ask for, in the document's order. A name that none has is an error.
+/// The operations that the options ask for, in the document's order. A name or tag that none has is an error.
 pub(super) fn wanted<'a>(document: &'a Document, options: &ImportOptions) -> Result<Vec<Found<'a>>> {
     let mut all = Vec::new();
     for (path, item) in document.entries("/paths") {
@@ -63,17 +68,29 @@ pub(super) fn wanted<'a>(document: &'a Document, options: &ImportOptions) -> Res
             }
         }
     }
-    let known: Vec<_> = all.iter().map(|found| found.id().map_or_else(|| found.title(), str::to_owned)).collect();
     for name in &options.operations {
-        if !all.iter().any(|found| found.is_named(std::slice::from_ref(name))) {
-            let error = Error::new(ErrorKind::NotFound, format!("the document has no operation {name:?}"));
-            let some = || known.iter().take(20).cloned().collect::<Vec<_>>().join(", ");
-            let near = nearest(name, known.iter().map(String::as_str));
-            let help = near.map_or_else(|| format!("it has {}", some()), |near| format!("did you mean {near:?}?"));
-            return Err(error.with_help(help));
+        if !all.iter().any(|found| found.is_named(slice::from_ref(name))) {
+            let known = all.iter().map(|found| found.id().map_or_else(|| found.title(), str::to_owned));
+            return Err(unknown("operation", name, &known.collect::<Vec<_>>()));
+        }
+    }
+    for tag in &options.tags {
+        if !all.iter().any(|found| found.has_tag(slice::from_ref(tag))) {
+            let known: BTreeSet<_> = all.iter().flat_map(Found::tags).map(str::to_owned).collect();
+            return Err(unknown("tag", tag, &Vec::from_iter(known)));
         }
     }
     Ok(all.into_iter().filter(|found| found.has_tag(&options.tags) && found.is_named(&options.operations)).collect())
+}
+
+fn unknown(what: &str, name: &str, known: &[String]) -> Error {
+    let short: String = name.chars().take(128).collect();
+    let help = match nearest(name, known.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None if known.is_empty() => format!("its operations have no {what}s"),
+        None => format!("it has {}", known.iter().take(20).cloned().collect::<Vec<_>>().join(", ")),
+    };
+    Error::new(ErrorKind::NotFound, format!("the document has no {what} {short:?}")).with_help(help)
 }
 
 /// What a tool sends: the data that its body has as one literal.
@@ -147,17 +164,12 @@ impl Operation {
             "idempotentHint": !matches!(self.method.as_str(), "POST" | "PATCH"),
             "openWorldHint": true,
         });
-        ToolDefinition {
-            name: name::of_tool(id.as_deref(), title, taken),
-            title: None,
-            description: description.clone(),
-            parameters: schema.clone(),
-            output_schema: None,
-            annotations: annotations.as_object().cloned(),
-            limits: Limits::default(),
-            examples: Vec::new(),
-            implementation: format!("const operation = {literal};\n{REQUEST}"),
-        }
+        let implementation = format!("const operation = {literal};\n{REQUEST}");
+        let name = name::of_tool(id.as_deref(), title, taken);
+        let mut tool = ToolDefinition::new(name, description.as_str(), implementation);
+        tool.parameters.clone_from(schema);
+        tool.annotations = annotations.as_object().cloned();
+        tool
     }
 }
 
@@ -169,7 +181,7 @@ fn description(found: &Found<'_>) -> String {
     let title = found.title();
     let room = DESCRIPTION.saturating_sub(title.chars().count() + 4);
     // Characters that hide text would make the definition invalid; an API's author rarely means them.
-    let said: String = parts.join(": ").chars().filter(|c| !c.is_control() || *c == '\n').take(room).collect();
+    let said: String = without_hidden(&parts.join(": ")).take(room).collect();
     if said.is_empty() { title } else { format!("{said} ({title})") }
 }
 

@@ -38,6 +38,7 @@ pub enum Expect {
 /// Where a server stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum RecordStatus {
     /// Defined, never live.
     Draft,
@@ -136,6 +137,7 @@ pub struct ServerSummary {
 
 /// Which servers to list.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ListOptions {
     /// At most so many (1 to 1,000; default 100).
     pub limit: u32,
@@ -160,6 +162,50 @@ impl ListOptions {
             return Ok(());
         }
         let message = format!("a page of {} servers is out of bounds", self.limit);
+        Err(Error::new(ErrorKind::LimitExceeded, message).with_help("ask for 1 to 1,000"))
+    }
+}
+
+/// A tool of a working definition, without its schema and body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ToolSummary {
+    /// Name of its server.
+    pub server: ServerName,
+    /// What its server is for.
+    pub server_description: String,
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub description: String,
+    /// Whether its server is live.
+    pub live: bool,
+}
+
+/// A place in the list of all tools: a tool of a server, or with an empty name before all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolPlace {
+    /// The server.
+    pub server: ServerName,
+    /// The tool.
+    pub tool: String,
+}
+
+impl ToolSummary {
+    /// Most tools that are listed at once.
+    pub const MOST: u32 = 1_000;
+
+    /// Where the list goes on behind it.
+    pub fn place(&self) -> ToolPlace {
+        ToolPlace { server: self.server.clone(), tool: self.name.clone() }
+    }
+
+    /// Refuses a limit out of its bounds; every registry calls it first.
+    pub(crate) fn check_limit(limit: u32) -> Result<()> {
+        if (1..=Self::MOST).contains(&limit) {
+            return Ok(());
+        }
+        let message = format!("a list of {limit} tools is out of bounds");
         Err(Error::new(ErrorKind::LimitExceeded, message).with_help("ask for 1 to 1,000"))
     }
 }
@@ -200,6 +246,7 @@ pub struct DeploymentId(pub Uuid);
 /// What a deployment does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum DeploymentKind {
     /// Makes a new version live.
     Deploy,
@@ -212,17 +259,16 @@ pub enum DeploymentKind {
 /// The step a deployment is about to take, or how it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum DeploymentStep {
     /// Generating and building; nothing outside has changed.
     Building,
     /// Uploading a version; it may exist without being recorded.
     Staging,
-    /// Checking the preview of the staged version.
+    /// Checking the preview of the staged version and then, without another write, making it live.
     Verifying,
-    /// Making the version live.
+    /// Making the version live and checking the live endpoint.
     Activating,
-    /// Checking the live endpoint.
-    Confirming,
     /// Taking the server down.
     Removing,
     /// Ended well.
@@ -239,7 +285,6 @@ impl DeploymentStep {
             Self::Staging => "staging",
             Self::Verifying => "verifying",
             Self::Activating => "activating",
-            Self::Confirming => "confirming",
             Self::Removing => "removing",
             Self::Live => "live",
             Self::Failed => "failed",
@@ -358,7 +403,25 @@ pub struct ApiKeyRecord {
     pub revoked_at: Option<OffsetDateTime>,
 }
 
-/// Who changed what.
+/// Entries that a registry keeps of its audit log; older ones are gone.
+pub const AUDIT_ENTRIES: u32 = 100_000;
+
+/// How far the work of an [`AuditEntry`] came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum AuditOutcome {
+    /// It was begun. Where no other entry follows, it has not ended, or the process ended in the middle of it.
+    Begun,
+    /// It was done.
+    Done,
+    /// It failed, and may have been done in part.
+    Failed,
+    /// It was refused before anything was changed.
+    Refused,
+}
+
+/// Who changed what. A registry keeps the newest [`AUDIT_ENTRIES`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditEntry {
@@ -369,6 +432,11 @@ pub struct AuditEntry {
     pub actor: String,
     /// What was done, as the API's verb.
     pub action: String,
+    /// How far it came.
+    pub outcome: AuditOutcome,
+    /// What it was about, beside the server: such as a key's id and scopes, a secret's name, a version. Never a value
+    /// that is secret.
+    pub subject: Option<String>,
     /// The server's name, if it was about one.
     pub server: Option<String>,
     /// Digest of the definition before.

@@ -24,9 +24,11 @@ pub(crate) fn version_not_found(id: ServerId, version: &VersionId) -> Error {
         .with_help("list the versions")
 }
 
+/// Retryable: nothing was begun, and the holder ends.
 pub(crate) fn lease_taken(name: &str, holder: &str) -> Error {
     Error::new(ErrorKind::Conflict, format!("\"{name}\" is held by {holder:?}"))
-        .with_help("wait until it is released or its time is over")
+        .with_help("something else deploys, tests, changes or removes it: wait until that has ended")
+        .with_retryable(true)
 }
 
 /// The lease is over or another one followed it; `holder` holds it now.

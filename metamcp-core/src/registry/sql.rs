@@ -13,6 +13,8 @@ mod leases;
 mod migrations;
 mod row;
 mod servers;
+mod tools;
+mod transfer;
 mod versions;
 
 pub use migrations::MIGRATIONS;
@@ -27,7 +29,7 @@ use uuid::Uuid;
 
 use super::{
     ApiKeyRecord, AuditEntry, ClientConnection, DeploymentRecord, Expect, Lease, ListOptions, LiveState, Page,
-    Registry, Revision, ServerRecord, ServerSummary, VersionRecord,
+    Registry, Revision, ServerRecord, ServerSummary, ToolPlace, ToolSummary, VersionRecord,
 };
 use crate::name::{ServerId, ServerKey, VersionId};
 use crate::source_tree::Digest;
@@ -144,6 +146,10 @@ impl<E: SqlExecutor> Registry for SqlRegistry<E> {
         self.read_page(options).await.map_err(|error| error.with_operation("list servers"))
     }
 
+    async fn list_tools(&self, after: Option<ToolPlace>, limit: u32) -> Result<Vec<ToolSummary>> {
+        self.read_tools(after, limit).await.map_err(|error| error.with_operation("list tools"))
+    }
+
     async fn put_container(&self, id: ServerId, container_id: Option<String>) -> Result<()> {
         self.write_container(id, container_id).await.map_err(|error| error.with_operation("put container"))
     }
@@ -152,8 +158,9 @@ impl<E: SqlExecutor> Registry for SqlRegistry<E> {
         self.delete_server(id).await.map_err(|error| error.with_operation("remove server"))
     }
 
-    async fn put_version(&self, version: &VersionRecord) -> Result<()> {
-        self.write_version(version).await.map_err(|error| error.with_operation("put version"))
+    async fn put_version(&self, version: &VersionRecord, deployment: &DeploymentRecord, lease: &Lease) -> Result<u32> {
+        let written = self.write_version(version, deployment, lease).await;
+        written.map_err(|error| error.with_operation("put version"))
     }
 
     async fn list_versions(&self, id: ServerId) -> Result<Vec<VersionRecord>> {
@@ -169,7 +176,7 @@ impl<E: SqlExecutor> Registry for SqlRegistry<E> {
     }
 
     async fn put_deployment(&self, deployment: &DeploymentRecord, lease: &Lease) -> Result<()> {
-        self.write_deployment(deployment, None, lease).await.map_err(|error| error.with_operation("put deployment"))
+        self.write_deployment(deployment, lease).await.map_err(|error| error.with_operation("put deployment"))
     }
 
     async fn finish_deployment(
@@ -178,7 +185,7 @@ impl<E: SqlExecutor> Registry for SqlRegistry<E> {
         live: Option<LiveState>,
         lease: &Lease,
     ) -> Result<()> {
-        let written = self.write_deployment(deployment, live.as_ref(), lease).await;
+        let written = self.end_deployment(deployment, live.as_ref(), lease).await;
         written.map_err(|error| error.with_operation("finish deployment"))
     }
 
@@ -192,6 +199,10 @@ impl<E: SqlExecutor> Registry for SqlRegistry<E> {
 
     async fn acquire_lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<Lease> {
         self.take_lease(name, holder, ttl).await.map_err(|error| error.with_operation("acquire lease"))
+    }
+
+    async fn lease_server(&self, key: &ServerKey, holder: &str, ttl: Duration) -> Result<(ServerRecord, Lease)> {
+        self.take_server_lease(key, holder, ttl).await.map_err(|error| error.with_operation("lease server"))
     }
 
     async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<Lease> {

@@ -18,7 +18,7 @@ pub struct Access {
 impl Access {
     /// Everything, for a caller that is trusted: whoever started the process, or the embedding program.
     pub fn full(actor: impl Into<String>) -> Self {
-        Self { actor: actor.into(), scopes: Scope::ALL.into(), servers: Vec::new() }
+        Self { actor: actor.into(), scopes: Scope::ALL.iter().copied().collect(), servers: Vec::new() }
     }
 
     /// Some scopes, on all servers.
@@ -93,7 +93,7 @@ mod tests {
     fn admin_grants_all_and_others_only_themselves() {
         let admin = Access::with_scopes("a", [Scope::Admin]);
         let writer = Access::with_scopes("b", [Scope::Write]);
-        for scope in Scope::ALL {
+        for &scope in Scope::ALL {
             assert!(admin.allows(scope));
             assert_eq!(writer.allows(scope), scope == Scope::Write);
         }

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec, LinesCodecError};
 
+use super::standard_streams;
 use crate::{Error, ErrorKind, Result};
 
 /// Size of a message.
@@ -26,9 +27,14 @@ const OWNER_ENDED: &str = "the Meta-MCP process that did this ended before it an
 ///
 /// `connect` gives the socket of the owner, at first and each time that an owner has ended; it may make this process
 /// the owner. The client keeps its session: its handshake is repeated, and the requests that the old owner did not
-/// answer fail, since nobody knows how far they came. Ends with standard input, or as `connect` fails.
+/// answer fail, since nobody knows how far they came. Ends with standard input, or as `connect` fails. It may be dropped
+/// at any time: nothing waits for the input to end.
 pub async fn bridge_stdio(connect: impl AsyncFnMut() -> Result<UnixStream>) -> Result<()> {
-    bridge(tokio::io::stdin(), tokio::io::stdout(), connect).await
+    let (stream, written) = standard_streams::open()?;
+    let (input, output) = stream.into_split();
+    let ended = bridge(input, output, connect).await;
+    written.wait().await;
+    ended
 }
 
 async fn bridge<S: AsyncRead + AsyncWrite>(

@@ -8,6 +8,7 @@ use rmcp::model::{
 use serde_json::json;
 
 use super::access::Access;
+use super::visible;
 use crate::keys::Scope;
 use crate::name::{ServerKey, ServerName};
 use crate::registry::{ListOptions, RecordStatus};
@@ -18,8 +19,6 @@ const TEMPLATE: &str = "metamcp://servers/{name}";
 const PROMPT: &str = "make_mcp_server";
 /// Resources on one page.
 const PAGE: u32 = 50;
-/// Servers that are looked through to complete a name.
-const LOOKED_AT: u32 = 1_000;
 
 /// How a good server is made; `{goal}` is the prompt's argument.
 const GUIDE: &str = include_str!("guide.md");
@@ -28,11 +27,11 @@ const GUIDE: &str = include_str!("guide.md");
 pub(super) async fn list(meta: &MetaMcp, access: &Access, cursor: Option<String>) -> Result<ListResourcesResult> {
     may_read(access)?;
     let after = cursor.map(|cursor| cursor.parse::<ServerName>()).transpose();
-    let after = after.map_err(|error| Error::new(ErrorKind::NotFound, format!("the cursor is not ours: {error}")))?;
+    let after =
+        after.map_err(|error| Error::new(ErrorKind::InvalidDefinition, format!("the cursor is not ours: {error}")))?;
     let options = ListOptions { limit: PAGE, after, status: Some(RecordStatus::Deployed), ..ListOptions::default() };
-    let page = meta.servers().list(&options).await?;
-    let allowed = page.items.into_iter().filter(|server| access.may_use(&server.name));
-    let resources = allowed.map(|server| {
+    let page = visible::page(meta, access, &options).await?;
+    let resources = page.items.into_iter().map(|server| {
         Resource::new(format!("{PREFIX}{}", server.name), server.name.as_str())
             .with_description(server.description)
             .with_mime_type("application/json")
@@ -42,11 +41,12 @@ pub(super) async fn list(meta: &MetaMcp, access: &Access, cursor: Option<String>
     Ok(result)
 }
 
-pub(super) fn templates() -> ListResourceTemplatesResult {
+pub(super) fn templates(access: &Access) -> Result<ListResourceTemplatesResult> {
+    may_read(access)?;
     let template = ResourceTemplate::new(TEMPLATE, "server")
         .with_description("A server: where it answers and its definition")
         .with_mime_type("application/json");
-    ListResourceTemplatesResult::with_all_items(vec![template])
+    Ok(ListResourceTemplatesResult::with_all_items(vec![template]))
 }
 
 /// One server: where it answers and its whole definition, also if it is not live.
@@ -93,10 +93,11 @@ pub(super) async fn complete(meta: &MetaMcp, access: &Access, argument: &str, be
     if !["name", "serverId"].contains(&argument) || !access.allows(Scope::Read) {
         return Ok(CompleteResult::default());
     }
-    let page = meta.servers().list(&ListOptions { limit: LOOKED_AT, ..ListOptions::default() }).await?;
-    let names = page.items.into_iter().map(|server| server.name).filter(|name| access.may_use(name));
-    let names = names.map(String::from).filter(|name| name.starts_with(begun)).take(CompletionInfo::MAX_VALUES);
-    let values = CompletionInfo::new(names.collect()).map_err(|text| Error::new(ErrorKind::Unexpected, text))?;
+    let (names, count) = visible::names(meta, access, begun, CompletionInfo::MAX_VALUES).await?;
+    let has_more = count > names.len();
+    let total = u32::try_from(count).ok();
+    let values = CompletionInfo::with_pagination(names, total, has_more)
+        .map_err(|text| Error::new(ErrorKind::Unexpected, text))?;
     Ok(CompleteResult::new(values))
 }
 

@@ -29,7 +29,7 @@ pub(super) fn find(name: &str) -> Result<&'static ToolEntry, Option<&'static str
 fn definitions() -> Vec<ToolEntry> {
     vec![
         typed("init_mcp_server", Write, Adds, "Creates an MCP server, empty and not live. Then: add_mcp_tool, test_mcp_tool, deploy_mcp_server, call_mcp_tool.", servers::init),
-        typed("update_mcp_server", Write, Changes, "Changes settings of a server. Live after the next deploy.", servers::update),
+        typed("update_mcp_server", Write, Changes, "Changes settings of a server. Live after the next deploy.", servers::update).about(&["settings"]),
         typed("delete_mcp_server", Deploy, Changes, "Takes a server down and removes it with its versions, state and secrets.", servers::delete),
         typed("list_mcp_servers", Read, Reads, "Lists servers by name.", servers::list),
         typed("get_mcp_server_details", Read, Reads, "Shows a server: status, URL, versions, names of its tools, resources, prompts.", servers::details),
@@ -37,7 +37,7 @@ fn definitions() -> Vec<ToolEntry> {
         typed("search_mcp_tools", Read, Reads, "Finds tools of all servers by words. Look here before making a new one.", servers::search),
         typed("list_templates", Read, Reads, "Lists the templates a server can be made from.", servers::templates),
         typed("export_server", Read, Reads, "Shows a server's whole definition as one JSON document.", projects::export),
-        typed("import_openapi", Write, Adds, "Adds a tool for each operation of an API that an OpenAPI document describes. Afterwards set the secrets it names.", openapi::import),
+        typed("import_openapi", Write, Adds, "Adds a tool for each operation of an API that an OpenAPI document describes. Afterwards set the secrets it names.", openapi::import).about(&["operations", "tags"]),
         typed("import_server", Write, Adds, "Creates a server from a definition.", servers::import),
     ]
 }
@@ -45,30 +45,30 @@ fn definitions() -> Vec<ToolEntry> {
 #[rustfmt::skip]
 fn items() -> Vec<ToolEntry> {
     vec![
-        typed("add_mcp_tool", Write, Adds, "Adds a tool. Its implementation is an async JavaScript function body that sees `parameters`, `env` (vars, secrets, bindings) and `ctx` (progress, log, callTool, …), and returns text, JSON or an MCP result.", items::add_tool),
-        typed("update_mcp_tool", Write, Changes, "Changes a tool; what is left out stays.", items::update_tool),
-        typed("remove_mcp_tool", Write, Changes, "Removes a tool.", items::remove_tool),
-        typed("add_mcp_resource", Write, Adds, "Adds a resource (uri) or resource template (uriTemplate).", items::add_resource),
-        typed("update_mcp_resource", Write, Changes, "Changes a resource; what is left out stays.", items::update_resource),
-        typed("remove_mcp_resource", Write, Changes, "Removes a resource.", items::remove_resource),
-        typed("add_mcp_prompt", Write, Adds, "Adds a prompt, by template or implementation.", items::add_prompt),
-        typed("update_mcp_prompt", Write, Changes, "Changes a prompt; what is left out stays.", items::update_prompt),
-        typed("remove_mcp_prompt", Write, Changes, "Removes a prompt.", items::remove_prompt),
+        typed("add_mcp_tool", Write, Adds, "Adds a tool. Its implementation is an async JavaScript function body that sees `parameters`, `env` (vars, secrets, bindings) and `ctx` (progress, log, callTool, …), and returns text, JSON or an MCP result.", items::add_tool).about(&["toolName"]),
+        typed("update_mcp_tool", Write, Changes, "Changes a tool; what is left out stays, null removes.", items::update_tool).about(&["toolName", "newName"]),
+        typed("remove_mcp_tool", Write, Changes, "Removes a tool.", items::remove_tool).about(&["toolName"]),
+        typed("add_mcp_resource", Write, Adds, "Adds a resource (uri) or resource template (uriTemplate).", items::add_resource).about(&["name"]),
+        typed("update_mcp_resource", Write, Changes, "Changes a resource; what is left out stays, null removes.", items::update_resource).about(&["name", "newName"]),
+        typed("remove_mcp_resource", Write, Changes, "Removes a resource.", items::remove_resource).about(&["name"]),
+        typed("add_mcp_prompt", Write, Adds, "Adds a prompt, by template or implementation.", items::add_prompt).about(&["promptName"]),
+        typed("update_mcp_prompt", Write, Changes, "Changes a prompt; what is left out stays, null removes.", items::update_prompt).about(&["promptName", "newName"]),
+        typed("remove_mcp_prompt", Write, Changes, "Removes a prompt.", items::remove_prompt).about(&["promptName"]),
     ]
 }
 
 #[rustfmt::skip]
 fn live_servers() -> Vec<ToolEntry> {
     vec![
-        open("test_mcp_tool", Deploy, Runs, "Runs a tool as it is defined now, without deploying it. Answers what it returns or the error with the body's line, and what it logged.", deployments::test_tool),
+        open("test_mcp_tool", Deploy, Runs, "Runs a tool as it is defined now, without deploying it. Answers what it returns or the error with the body's line, and what it logged.", deployments::test_tool).about(&["toolName"]),
         typed("deploy_mcp_server", Deploy, Changes, "Makes the newest revision live after checking it. On failure the old version stays live.", deployments::deploy),
-        open("call_mcp_tool", Call, Runs, "Calls a tool of a live server: no need to connect to its URL.", deployments::call_tool),
+        open("call_mcp_tool", Call, Runs, "Calls a tool of a live server: no need to connect to its URL.", deployments::call_tool).unaudited(),
         typed("list_versions", Read, Reads, "Lists versions of a server, newest first.", deployments::versions),
-        typed("rollback", Deploy, Changes, "Makes an older version live again. The definition stays as it is.", deployments::rollback),
-        typed("verify_deployment", Read, Reads, "Checks that a live server answers as defined.", deployments::verify),
+        typed("rollback", Deploy, Changes, "Makes an older version live again. The definition stays as it is.", deployments::rollback).about(&["versionId"]),
+        typed("verify_deployment", Call, Runs, "Checks a live server, also by its probe.", deployments::verify),
         typed("get_server_logs", Read, Reads, "Shows what a server wrote: console.log, uncaught errors.", deployments::logs),
-        typed("set_secret", Deploy, Changes, "Sets a secret that the server's `secrets` declare; bodies read env.NAME.", secrets::set),
-        typed("remove_secret", Deploy, Changes, "Removes a secret's value.", secrets::remove),
+        typed("set_secret", Deploy, Changes, "Sets a secret that the server's `secrets` declare; bodies read env.NAME. Without value a person is asked.", secrets::set).about(&["name"]),
+        typed("remove_secret", Deploy, Changes, "Removes a secret's value.", secrets::remove).about(&["name"]),
         typed("list_secrets", Read, Reads, "Lists names of secrets; values cannot be read.", secrets::list),
     ]
 }
@@ -76,35 +76,35 @@ fn live_servers() -> Vec<ToolEntry> {
 #[rustfmt::skip]
 fn external_servers() -> Vec<ToolEntry> {
     vec![
-        typed("connect_external_mcp", Write, Adds, "Connects a server to another MCP server on the internet and pins its tools; call_mcp_tool with serverName calls them.", connections::connect),
-        typed("list_external_mcp", Read, Reads, "Lists a server's external servers and their pinned tools.", connections::list),
-        typed("accept_external_mcp", Write, Changes, "Pins what an external server offers now; until then nothing of a changed one is called.", connections::accept),
-        typed("remove_external_mcp", Write, Changes, "Forgets an external server.", connections::remove),
+        typed("connect_external_mcp", Write, Adds, "Connects a server to another MCP server on the internet and pins its tools; call_mcp_tool with serverName calls them.", connections::connect).about(&["serverName"]),
+        typed("list_external_mcp", Read, Reads, "Lists a server's external servers and their pinned tools; with serverName, what one offers now.", connections::list),
+        typed("accept_external_mcp", Write, Changes, "Pins what a changed external server offers; until then nothing of it is called.", connections::accept).about(&["serverName", "digest"]),
+        typed("remove_external_mcp", Write, Changes, "Forgets an external server.", connections::remove).about(&["serverName"]),
     ]
 }
 
 #[rustfmt::skip]
 fn containers() -> Vec<ToolEntry> {
     vec![
-        typed("create_sdk_environment", Exec, Adds, "Makes an isolated container with Node.js, wrangler and a template's files.", environments::create),
-        typed("execute_in_container", Exec, Runs, "Runs a shell command in a container.", environments::execute),
-        typed("build_mcp_server", Exec, Runs, "Writes a server's project into a container, installs its packages and checks it. deploy_mcp_server does not need this.", environments::build),
-        typed("write_file", Exec, Changes, "Writes a file in a container.", environments::write_file),
+        typed("create_sdk_environment", Exec, Adds, "Makes an isolated container with Node.js, wrangler and a template's files.", environments::create).about(&["template"]),
+        typed("execute_in_container", Exec, Runs, "Runs a shell command in a container.", environments::execute).about(&["containerId"]),
+        typed("build_mcp_server", Exec, Runs, "Writes a server's project into a container, installs its packages and checks it. deploy_mcp_server does not need this.", environments::build).about(&["containerId"]),
+        typed("write_file", Exec, Changes, "Writes a file in a container.", environments::write_file).about(&["containerId", "path"]),
         typed("read_file", Exec, Reads, "Reads a file in a container.", environments::read_file),
         typed("list_files", Exec, Reads, "Lists a folder in a container; folders end with '/'.", environments::list_files),
-        typed("delete_file", Exec, Changes, "Removes a file or folder in a container.", environments::delete_file),
-        typed("destroy_environment", Exec, Changes, "Removes a container.", environments::destroy),
+        typed("delete_file", Exec, Changes, "Removes a file or folder in a container.", environments::delete_file).about(&["containerId", "path"]),
+        typed("destroy_environment", Exec, Changes, "Removes a container.", environments::destroy).about(&["containerId"]),
     ]
 }
 
 #[rustfmt::skip]
 fn administration() -> Vec<ToolEntry> {
     vec![
-        typed("cleanup_old_servers", Admin, Changes, "Removes servers that were not updated for some days.", servers::cleanup),
-        typed("create_api_key", Admin, Adds, "Makes a key for this server's HTTP endpoint. deploy covers what is live, tests and secrets; admin covers all.", keys::create),
+        typed("cleanup_old_servers", Admin, Changes, "Removes servers that were not updated for some days.", servers::cleanup).about(&["daysThreshold", "dryRun"]),
+        typed("create_api_key", Admin, Adds, "Makes a key for this server's HTTP endpoint. deploy covers what is live, tests and secrets; admin covers all.", keys::create).about(&["name", "scopes", "servers"]),
         typed("list_api_keys", Admin, Reads, "Lists keys and what they allow.", keys::list),
-        typed("revoke_api_key", Admin, Changes, "Ends a key now.", keys::revoke),
-        typed("list_audit_log", Admin, Reads, "Shows who changed what.", keys::audit),
+        typed("revoke_api_key", Admin, Changes, "Ends a key now.", keys::revoke).about(&["id"]),
+        typed("list_audit_log", Admin, Reads, "Shows who changed what; begun: not ended, or cut off.", keys::audit),
     ]
 }
 
@@ -133,6 +133,19 @@ mod tests {
             }
             let arguments = serde_json::to_string(&entry.tool.input_schema).unwrap();
             assert!(!arguments.contains("null\"") && !arguments.contains("\"type\":["), "{name}: {arguments}");
+        }
+    }
+
+    #[test]
+    fn what_a_call_is_about_stands_in_its_arguments() {
+        for entry in tools() {
+            let arguments = entry.tool.input_schema["properties"].as_object().map(|properties| {
+                properties.keys().map(|name| (name.clone(), name.clone().into())).collect::<serde_json::Map<_, _>>()
+            });
+            let subject = entry.subject(&arguments.unwrap_or_default().into()).unwrap_or_default();
+            let words: Vec<_> = subject.split_whitespace().collect();
+            assert_eq!(words, entry.about, "{}", entry.name());
+            assert!(!words.iter().any(|word| ["value", "content", "command"].contains(word)), "{}", entry.name());
         }
     }
 

@@ -48,6 +48,10 @@ pub(super) struct ToolEntry {
     pub(super) tool: Tool,
     pub(super) scope: Scope,
     pub(super) effect: Effect,
+    /// Whether its calls are written down.
+    pub(super) is_audited: bool,
+    /// Arguments that say what a call is about, beside the server.
+    pub(super) about: &'static [&'static str],
     arguments: Value,
     validator: Validator,
     run: Run,
@@ -102,7 +106,8 @@ where
     let run: Run = Box::new(move |call, arguments| {
         Box::pin(async move { run(call, serde_json::from_value(arguments).map_err(unreadable)?).await })
     });
-    ToolEntry { tool, scope, effect, arguments, validator, run }
+    let is_audited = effect != Effect::Reads;
+    ToolEntry { tool, scope, effect, is_audited, about: &[], arguments, validator, run }
 }
 
 impl ToolEntry {
@@ -110,22 +115,52 @@ impl ToolEntry {
         &self.tool.name
     }
 
+    /// Says which arguments tell what a call is about, for the audit log. Nothing that is secret.
+    pub(super) fn about(mut self, arguments: &'static [&'static str]) -> Self {
+        self.about = arguments;
+        self
+    }
+
+    /// Leaves its calls out of the audit log.
+    pub(super) fn unaudited(mut self) -> Self {
+        self.is_audited = false;
+        self
+    }
+
+    /// What a call is about, beside the server, as its arguments say.
+    pub(super) fn subject(&self, arguments: &Value) -> Option<String> {
+        let words: Vec<_> = self.about.iter().filter_map(|name| words_of(arguments.get(name)?)).collect();
+        (!words.is_empty()).then(|| words.join(" "))
+    }
+
     /// Runs the tool on arguments that have the shape it wants; else every problem of theirs is the answer.
     pub(super) async fn run(&self, call: Call, mut arguments: Value) -> Result<CallToolResponse> {
-        drop_nulls(&mut arguments);
+        let nulls = take_nulls(&mut arguments);
         let problems = schema::problems(&self.validator, &self.arguments, &arguments);
         if let Err(errors) = ValidationErrors::check(problems) {
             return Ok(failure("invalid_arguments", &errors.to_string().replacen("definition has", "call has", 1)));
         }
-        (self.run)(call, arguments).await
+        (self.run)(call.with_nulls(nulls), arguments).await
     }
 }
 
-/// Models send `null` for what they leave out.
-fn drop_nulls(arguments: &mut Value) {
-    if let Some(object) = arguments.as_object_mut() {
-        object.retain(|_, value| !value.is_null());
+/// A value in a line; of an object, its fields.
+fn words_of(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        Value::Array(items) => Some(items.iter().filter_map(words_of).collect::<Vec<_>>().join(",")),
+        Value::Object(fields) => Some(fields.keys().cloned().collect::<Vec<_>>().join(",")),
+        other => Some(other.to_string()),
     }
+}
+
+/// Takes out the arguments that are `null`, and tells which: models send it for what they leave out.
+fn take_nulls(arguments: &mut Value) -> Vec<String> {
+    let Some(object) = arguments.as_object_mut() else { return Vec::new() };
+    let nulls = object.iter().filter(|(_, value)| value.is_null()).map(|(name, _)| name.clone()).collect();
+    object.retain(|_, value| !value.is_null());
+    nulls
 }
 
 fn unreadable(error: serde_json::Error) -> Error {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use rmcp::model::{CallToolRequestParams, CallToolResponse, RequestMetaObject};
 use tracing::Span;
 
+use super::metrics::Metrics;
 use crate::Result;
 use crate::trace::verb;
 
@@ -40,13 +41,17 @@ impl Called {
     }
 
     /// The call ended.
-    pub(super) fn end(&self, span: &Span, response: &Result<CallToolResponse>) {
-        let ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    pub(super) fn end(&self, span: &Span, response: &Result<CallToolResponse>, metrics: Option<&Metrics>) {
+        let elapsed = self.started.elapsed();
+        let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         let outcome = match response {
             Ok(CallToolResponse::Complete(result)) if result.is_error == Some(true) => "tool_error",
             Ok(_) => "ok",
             Err(error) => error.kind().as_str(),
         };
+        if let Some(metrics) = metrics {
+            metrics.called(&self.tool, outcome, elapsed);
+        }
         span.record("outcome", outcome).record("ms", ms);
         if outcome != "ok" {
             span.record("otel.status_code", "ERROR");

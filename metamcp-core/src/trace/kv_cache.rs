@@ -30,4 +30,8 @@ impl KvCache for Traced {
     async fn list(&self, prefix: &str) -> Result<Vec<String>> {
         traced(verb!(DEBUG, "cache.list", prefix), self.0.list(prefix)).await
     }
+
+    async fn delete_prefix(&self, prefix: &str) -> Result<()> {
+        traced(verb!(DEBUG, "cache.delete_prefix", prefix), self.0.delete_prefix(prefix)).await
+    }
 }

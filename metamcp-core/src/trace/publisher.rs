@@ -1,6 +1,7 @@
 //! The publisher's spans.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use secrecy::SecretString;
@@ -11,7 +12,7 @@ use crate::Result;
 use crate::artifact::Artifact;
 use crate::name::{EnvName, VersionId};
 use crate::publisher::{
-    Endpoint, LogLine, LogOptions, PublishedServer, PublishedVersion, Publisher, ServerRef, Staged,
+    Endpoint, LogLine, LogListener, LogOptions, PublishedServer, PublishedVersion, Publisher, ServerRef, Staged,
 };
 
 #[derive(Debug)]
@@ -30,6 +31,10 @@ impl Publisher for Traced {
     async fn activate(&self, server: &ServerRef, version: &VersionId) -> Result<Endpoint> {
         let span = verb!(INFO, "activate", server = %server.name, id = %server.id, %version);
         traced(span, self.0.activate(server, version)).await
+    }
+
+    fn settle_time(&self) -> Duration {
+        self.0.settle_time()
     }
 
     async fn discard(&self, server: &ServerRef, version: &VersionId) -> Result<()> {
@@ -51,6 +56,10 @@ impl Publisher for Traced {
 
     async fn logs(&self, server: &ServerRef, options: LogOptions) -> Result<Vec<LogLine>> {
         traced(verb!(DEBUG, "logs", server = %server.name), self.0.logs(server, options)).await
+    }
+
+    async fn listen(&self, server: &ServerRef, version: &VersionId) -> Result<Option<Box<dyn LogListener>>> {
+        traced(verb!(DEBUG, "listen", server = %server.name, %version), self.0.listen(server, version)).await
     }
 
     async fn unpublish(&self, server: &ServerRef) -> Result<()> {

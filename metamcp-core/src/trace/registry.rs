@@ -11,7 +11,7 @@ use crate::Result;
 use crate::name::{ServerId, ServerKey, VersionId};
 use crate::registry::{
     ApiKeyRecord, AuditEntry, ClientConnection, DeploymentRecord, Expect, Lease, ListOptions, LiveState, Page,
-    Registry, Revision, ServerRecord, ServerSummary, VersionRecord,
+    Registry, Revision, ServerRecord, ServerSummary, ToolPlace, ToolSummary, VersionRecord,
 };
 use crate::source_tree::Digest;
 use crate::validate::ValidDefinition;
@@ -39,6 +39,10 @@ impl Registry for Traced {
         traced(verb!(DEBUG, "list_servers"), self.0.list_servers(options)).await
     }
 
+    async fn list_tools(&self, after: Option<ToolPlace>, limit: u32) -> Result<Vec<ToolSummary>> {
+        traced(verb!(DEBUG, "list_tools"), self.0.list_tools(after, limit)).await
+    }
+
     async fn put_container(&self, id: ServerId, container_id: Option<String>) -> Result<()> {
         traced(verb!(DEBUG, "put_container", %id), self.0.put_container(id, container_id)).await
     }
@@ -47,9 +51,9 @@ impl Registry for Traced {
         traced(verb!(DEBUG, "remove_server", %id), self.0.remove_server(id)).await
     }
 
-    async fn put_version(&self, version: &VersionRecord) -> Result<()> {
-        let span = verb!(DEBUG, "put_version", id = %version.server_id, version = %version.version);
-        traced(span, self.0.put_version(version)).await
+    async fn put_version(&self, version: &VersionRecord, deployment: &DeploymentRecord, lease: &Lease) -> Result<u32> {
+        let span = verb!(DEBUG, "put_version", server = %deployment.server.name, version = %version.version);
+        traced(span, self.0.put_version(version, deployment, lease)).await
     }
 
     async fn list_versions(&self, id: ServerId) -> Result<Vec<VersionRecord>> {
@@ -89,6 +93,10 @@ impl Registry for Traced {
 
     async fn acquire_lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<Lease> {
         traced(verb!(DEBUG, "acquire_lease", name), self.0.acquire_lease(name, holder, ttl)).await
+    }
+
+    async fn lease_server(&self, key: &ServerKey, holder: &str, ttl: Duration) -> Result<(ServerRecord, Lease)> {
+        traced(verb!(DEBUG, "lease_server", server = %key), self.0.lease_server(key, holder, ttl)).await
     }
 
     async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<Lease> {

@@ -29,7 +29,7 @@ pub(super) fn rules(path: &Path, written: &[String], problems: &mut Problems) ->
 }
 
 /// One rule, or what is wrong with it.
-pub(super) fn rule(text: &str) -> Result<EgressRule, String> {
+pub(crate) fn rule(text: &str) -> Result<EgressRule, String> {
     if let Some((address, prefix)) = text.split_once('/')
         && let Ok(address) = address.parse()
     {

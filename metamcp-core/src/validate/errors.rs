@@ -12,6 +12,7 @@ pub struct ValidationErrors(Vec<Problem>);
 /// One problem: where it is, what is wrong, what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct Problem {
     /// JSON pointer (RFC 6901) into the definition; empty for the definition as a whole.
     pub pointer: String,
@@ -23,6 +24,13 @@ pub struct Problem {
     /// Column within that line, from 1, in UTF-16 units as editors count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<u32>,
+}
+
+impl Problem {
+    /// A problem of the value at `pointer`.
+    pub fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), message: message.into(), line: None, column: None }
+    }
 }
 
 impl ValidationErrors {

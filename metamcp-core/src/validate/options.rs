@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::problems::{Path, Problems, did_you_mean, quote};
-use super::{routing, schema, task_manager};
+use super::{orchestrator, routing, schema, task_manager};
 use crate::definition::ServerDefinition;
 use crate::name::TemplateKind;
 
@@ -33,6 +33,7 @@ pub(super) fn check(
     if problems.len() == before {
         match template {
             TemplateKind::Routing => routing::check(path, &options, definition, problems),
+            TemplateKind::OrchestratorWorkers => orchestrator::check(path, &options, definition, problems),
             TemplateKind::AgentTaskManager => task_manager::check(&options, definition, problems),
             _ => {}
         }
@@ -56,13 +57,7 @@ fn property_schema<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
 
 /// Gives each property that is missing its `default`, for objects within objects and lists too.
 fn fill_defaults(schema: &Value, value: &mut Map<String, Value>) {
-    for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
-        if !value.contains_key(name)
-            && let Some(default) = property.get("default")
-        {
-            value.insert(name.clone(), default.clone());
-        }
-    }
+    schema::insert_defaults(schema, value);
     for (name, inner) in value {
         if let Some(schema) = property_schema(schema, name) {
             fill_inner(schema, inner);

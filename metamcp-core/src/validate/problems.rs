@@ -1,6 +1,7 @@
 //! Collecting problems while walking a definition.
 
 use super::errors::{Problem, ValidationErrors};
+pub(super) use crate::text::quote;
 
 /// A place in the definition: a JSON pointer that grows on the way down.
 #[derive(Debug, Clone)]
@@ -50,7 +51,7 @@ pub(super) struct Problems(Vec<Problem>);
 impl Problems {
     /// Notes that something is wrong at `path`.
     pub(super) fn add(&mut self, path: &Path, message: impl Into<String>) {
-        self.push(Problem { pointer: path.0.clone(), message: message.into(), line: None, column: None });
+        self.push(Problem::new(path.0.clone(), message));
     }
 
     /// Notes a problem that is complete already.
@@ -87,12 +88,6 @@ impl Problems {
             None => Err(ValidationErrors::from_problems(self.0)),
         }
     }
-}
-
-/// A text quoted and, since it may be hostile or huge, cut.
-pub(super) fn quote(text: &str) -> String {
-    let short: String = text.chars().take(80).collect();
-    if short.len() < text.len() { format!("{short:?}…") } else { format!("{short:?}") }
 }
 
 /// The candidate nearest to a mistyped `text`, as `; did you mean "…"?`, or nothing.

@@ -14,6 +14,7 @@ use super::environment::Distinct;
 use super::problems::{Path, Problems, did_you_mean, quote};
 use super::valid::EgressRule;
 use crate::definition::ServerDefinition;
+use crate::ip::{IpBlock, is_public};
 
 /// Headers that belong to HTTP and MCP; those that begin with `mcp-` do too.
 const RESERVED: &[&str] = &[
@@ -57,10 +58,10 @@ pub(super) fn check(path: &Path, options: &Map<String, Value>, definition: &Serv
     let Ok(Options { upstreams }) = serde_json::from_value(Value::Object(options.clone())) else { return };
     // A rule that cannot be read is a problem of its own, and hides what it would allow.
     let rules = definition.egress.as_ref().map(|rules| rules.iter().map(|text| egress::rule(text)).collect());
-    let way = match rules {
-        None => Way::Public,
-        Some(Ok(rules)) => Way::Rules(rules),
-        Some(Err(_)) => Way::Unknown,
+    let reach = match rules {
+        None => Reach::Public,
+        Some(Ok(rules)) => Reach::Rules(rules),
+        Some(Err(_)) => Reach::Unknown,
     };
     let mut names = Distinct::new("upstream name");
     for (index, upstream) in upstreams.iter().enumerate() {
@@ -68,7 +69,7 @@ pub(super) fn check(path: &Path, options: &Map<String, Value>, definition: &Serv
         names.check(&path.key("name"), upstream.name.clone(), &upstream.name, problems);
         for (index, replica) in upstream.replicas.iter().enumerate() {
             let path = path.key("replicas").index(index);
-            if let Err(message) = check_url(&replica.url, &way) {
+            if let Err(message) = check_url(&replica.url, &reach) {
                 problems.add(&path.key("url"), message);
             }
             check_headers(&path.key("headers"), &replica.headers, &definition.secrets, problems);
@@ -77,13 +78,13 @@ pub(super) fn check(path: &Path, options: &Map<String, Value>, definition: &Serv
 }
 
 /// Where the server may connect to.
-enum Way {
+enum Reach {
     Public,
     Rules(Vec<EgressRule>),
     Unknown,
 }
 
-impl Way {
+impl Reach {
     fn allows_name(&self, name: &str) -> bool {
         let Self::Rules(rules) = self else { return true };
         rules.iter().any(|rule| match rule {
@@ -97,9 +98,9 @@ impl Way {
 
     fn allows_address(&self, address: IpAddr) -> bool {
         match self {
-            Self::Public => !is_private(address),
+            Self::Public => is_public(address),
             Self::Rules(rules) => rules.iter().any(|rule| match rule {
-                EgressRule::Block { address: first, prefix } => is_within(address, *first, *prefix),
+                EgressRule::Block { address: first, prefix } => IpBlock::new(*first, *prefix).contains(address),
                 EgressRule::Host(_) | EgressRule::HostsBelow(_) => false,
             }),
             Self::Unknown => true,
@@ -107,7 +108,7 @@ impl Way {
     }
 }
 
-fn check_url(text: &str, way: &Way) -> Result<(), String> {
+fn check_url(text: &str, reach: &Reach) -> Result<(), String> {
     let example = "write one such as \"https://mcp.example.com/mcp\"";
     let url = Url::parse(text).map_err(|error| format!("{} is no URL ({error}); {example}", quote(text)))?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -120,29 +121,29 @@ fn check_url(text: &str, way: &Way) -> Result<(), String> {
         return Err(format!("{} has a fragment, which is never sent; remove it", quote(text)));
     }
     match url.host() {
-        Some(Host::Domain(name)) => check_name(name.trim_end_matches('.'), url.scheme(), way),
-        Some(Host::Ipv4(address)) => check_address(address.into(), url.scheme(), way),
-        Some(Host::Ipv6(address)) => check_address(IpAddr::from(address).to_canonical(), url.scheme(), way),
+        Some(Host::Domain(name)) => check_name(name.trim_end_matches('.'), url.scheme(), reach),
+        Some(Host::Ipv4(address)) => check_address(address.into(), url.scheme(), reach),
+        Some(Host::Ipv6(address)) => check_address(IpAddr::from(address).to_canonical(), url.scheme(), reach),
         None => Err(format!("{} names no host; {example}", quote(text))),
     }
 }
 
-fn check_name(name: &str, scheme: &str, way: &Way) -> Result<(), String> {
+fn check_name(name: &str, scheme: &str, reach: &Reach) -> Result<(), String> {
     egress::rule(name)?;
     if scheme == "http" {
         return Err("is plain HTTP, which only a private address may be reached by; write https".to_owned());
     }
-    if way.allows_name(name) {
+    if reach.allows_name(name) {
         return Ok(());
     }
     Err(format!("{} is not in `egress`, so the server could not connect to it; add it there", quote(name)))
 }
 
-fn check_address(address: IpAddr, scheme: &str, way: &Way) -> Result<(), String> {
-    if scheme == "http" && !is_private(address) {
+fn check_address(address: IpAddr, scheme: &str, reach: &Reach) -> Result<(), String> {
+    if scheme == "http" && is_public(address) {
         return Err("is plain HTTP, which only a private address may be reached by; write https".to_owned());
     }
-    if way.allows_address(address) {
+    if reach.allows_address(address) {
         return Ok(());
     }
     let text = address.to_string();
@@ -167,23 +168,5 @@ fn check_headers(path: &Path, headers: &BTreeMap<String, Header>, secrets: &[Str
             let message = format!("secret {} is not declared{near}; add it to `secrets`", quote(secret));
             problems.add(&path.key("secret"), message);
         }
-    }
-}
-
-/// Addresses that no server on the public internet has.
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_unspecified(),
-    }
-}
-
-/// Whether an address is in the block of that prefix length.
-fn is_within(address: IpAddr, first: IpAddr, prefix: u8) -> bool {
-    let prefix = u32::from(prefix);
-    match (address, first) {
-        (IpAddr::V4(address), IpAddr::V4(first)) => (u32::from(address) ^ u32::from(first)).leading_zeros() >= prefix,
-        (IpAddr::V6(address), IpAddr::V6(first)) => (u128::from(address) ^ u128::from(first)).leading_zeros() >= prefix,
-        _ => false,
     }
 }

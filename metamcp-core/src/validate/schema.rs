@@ -69,15 +69,21 @@ pub(super) fn check_options(path: &Path, schema: &Value, options: &Map<String, V
     }
 }
 
-/// Gives each property that is missing its `default`, for objects within objects too.
-pub(super) fn fill_defaults(schema: &Value, value: &mut Map<String, Value>) {
-    let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
-    for (name, property) in properties {
+/// Gives each property that is missing its `default`.
+pub(super) fn insert_defaults(schema: &Value, value: &mut Map<String, Value>) {
+    for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
         if !value.contains_key(name)
             && let Some(default) = property.get("default")
         {
             value.insert(name.clone(), default.clone());
         }
+    }
+}
+
+/// The same for objects within objects too, and for nothing else: so does the runtime with the arguments of a call.
+pub(super) fn fill_defaults(schema: &Value, value: &mut Map<String, Value>) {
+    insert_defaults(schema, value);
+    for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
         if let Some(Value::Object(inner)) = value.get_mut(name) {
             fill_defaults(property, inner);
         }

@@ -23,7 +23,7 @@ pub(super) fn description(path: &Path, text: &str, problems: &mut Problems) {
 
 /// Text of any length that models read, such as a prompt's template.
 pub(super) fn hidden(path: &Path, text: &str, problems: &mut Problems) {
-    report(path, text.chars().find(|&c| hides_text(c) || (c.is_control() && !matches!(c, '\n' | '\t'))), problems);
+    report(path, crate::text::hidden(text), problems);
 }
 
 /// A title or name shown on one line.
@@ -37,8 +37,8 @@ pub(super) fn title(path: &Path, text: &str, problems: &mut Problems) {
 
 /// One line without characters that hide what it says.
 pub(super) fn line(path: &Path, text: &str, problems: &mut Problems) {
-    let is_mark = |c| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}');
-    report(path, text.chars().find(|&c| hides_text(c) || c.is_control() || is_mark(c)), problems);
+    let breaks = text.chars().find(|character| character.is_control());
+    report(path, breaks.or_else(|| crate::text::hidden(text)), problems);
 }
 
 /// `length` in characters, with the text's beginning in the message.
@@ -54,15 +54,9 @@ fn report(path: &Path, character: Option<char>, problems: &mut Problems) {
         problems.add(
             path,
             format!(
-                "holds U+{:04X}, a control or direction character that can hide text from people; remove it",
+                "holds U+{:04X}, a control, direction or invisible character that can hide text from people; remove it",
                 u32::from(character)
             ),
         );
     }
-}
-
-/// Direction overrides and isolates, and the invisible tag characters: text that a model reads and a person
-/// does not see.
-fn hides_text(character: char) -> bool {
-    matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{e0000}'..='\u{e007f}')
 }

@@ -126,6 +126,7 @@ impl ValidDefinition {
 
 /// A checked tool.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct ValidTool {
     /// Checked name.
     pub name: ItemName,
@@ -149,6 +150,7 @@ pub struct ValidTool {
 
 /// A checked resource or resource template.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct ValidResource {
     /// URI or URI template.
     pub address: ResourceAddress,
@@ -183,6 +185,7 @@ pub enum ResourceAddress {
 
 /// A checked prompt.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct ValidPrompt {
     /// Checked name.
     pub name: ItemName,
@@ -210,6 +213,7 @@ pub enum ValidPromptSource {
 /// Limits with every default applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct EffectiveLimits {
     /// How long one call may take, in milliseconds.
     pub timeout_ms: u64,

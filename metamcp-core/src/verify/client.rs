@@ -15,27 +15,47 @@ use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig
 use rmcp::transport::{StreamableHttpClientTransport, UnixSocketHttpClient};
 use rmcp::{RoleClient, model::Implementation};
 use secrecy::ExposeSecret;
+use serde::Serialize;
 use serde_json::Value;
 
+use super::cause::{Cause, refuse_redirects};
+use crate::json_size::json_size;
 use crate::publisher::Endpoint;
 use crate::{Error, ErrorKind, Result};
 
 /// How long the client may take to say goodbye.
 const CLOSE_LIMIT: Duration = Duration::from_millis(200);
 
-/// Longest list that is read to its end.
-const MAX_ITEMS: usize = 10_000;
+/// Most pages that a list is read in.
 const MAX_PAGES: usize = 200;
+/// Size of a message, where nothing else is said: the list of thousands of tools is one.
+const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
 /// One client for all verifications. It keeps no idle connections: those would belong to the runtime that opened
 /// them, and a program may have several.
 static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
-    let builder = reqwest::Client::builder().pool_max_idle_per_host(0).redirect(reqwest::redirect::Policy::none());
+    let builder = reqwest::Client::builder().pool_max_idle_per_host(0).redirect(refuse_redirects());
     builder.build().unwrap_or_default()
 });
 
 /// Items, and where the next ones begin.
 type Page<T> = Result<(Vec<T>, Option<String>), ServiceError>;
+
+/// How much of its lists is taken from a server; what is left of it goes down as they are read.
+#[derive(Debug)]
+pub(crate) struct Allowance {
+    /// Most items of one list.
+    pub(crate) items: usize,
+    /// Bytes of JSON that all lists together may have.
+    pub(crate) bytes: usize,
+}
+
+impl Allowance {
+    /// For a server of one's own: thousands of tools with everything that they say.
+    pub(crate) fn generous() -> Self {
+        Self { items: 10_000, bytes: 64 * 1024 * 1024 }
+    }
+}
 
 /// A connected MCP client.
 #[derive(Debug)]
@@ -48,18 +68,24 @@ impl McpClient {
     /// Connects with the newest revision the server offers (2026-07-28, else by `initialize`).
     ///
     /// [`ErrorKind::Unauthenticated`] if the server asks for credentials, [`ErrorKind::Unavailable`] if it cannot be
-    /// reached or does not speak MCP. The caller limits the time.
+    /// reached or says that it cannot answer now, [`ErrorKind::VerificationFailed`] if it does not speak MCP. The caller
+    /// limits the time.
     pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Self> {
-        Self::connect_with(endpoint, &HTTP).await
+        Self::connect_with(endpoint, &HTTP, MAX_MESSAGE).await
+    }
+
+    /// The same for at most this many bytes in a message of the server's: a larger one is not read to its end.
+    pub(crate) async fn connect_within(endpoint: &Endpoint, max_message: usize) -> Result<Self> {
+        Self::connect_with(endpoint, &HTTP, max_message).await
     }
 
     /// The same with an HTTP client that decides what may be connected to.
-    pub(crate) async fn connect_with(endpoint: &Endpoint, http: &reqwest::Client) -> Result<Self> {
+    pub(crate) async fn connect_with(endpoint: &Endpoint, http: &reqwest::Client, max_message: usize) -> Result<Self> {
         let lifecycle = ClientLifecycleMode::Auto {
             preferred_versions: vec![ProtocolVersion::V_2026_07_28],
             legacy_version: Some(ProtocolVersion::LATEST_WITH_INITIALIZE),
         };
-        let config = config(endpoint)?;
+        let config = config(endpoint)?.max_json_response_size(max_message).max_sse_event_size(max_message);
         let url = endpoint.url.to_string();
         let service = if let Some(socket) = &endpoint.socket {
             let client = UnixSocketHttpClient::new(&socket.to_string_lossy(), &url);
@@ -70,9 +96,8 @@ impl McpClient {
             info().serve_with_lifecycle(transport, lifecycle).await
         };
         let service = service.map_err(|error| {
-            let challenged = error.auth_challenge().is_some();
-            let kind = if challenged { ErrorKind::Unauthenticated } else { ErrorKind::Unavailable };
-            Error::new(kind, format!("{url} does not answer as an MCP server")).with_source(error)
+            tracing::debug!(url, %error, "a server does not answer as an MCP server");
+            Cause::of_connecting(&error).into_error(&format!("{url} does not answer as an MCP server"))
         })?;
         Ok(Self { service, url })
     }
@@ -90,15 +115,23 @@ impl McpClient {
 
     /// All tools, page by page.
     pub(crate) async fn list_tools(&self) -> Result<Vec<Tool>> {
+        self.list_tools_within(&mut Allowance::generous()).await
+    }
+
+    /// All tools, if they are not more than what is allowed.
+    pub(crate) async fn list_tools_within(&self, allowance: &mut Allowance) -> Result<Vec<Tool>> {
         let page = |at| async move { self.peer().list_tools(at).await.map(|page| (page.tools, page.next_cursor)) };
-        self.pages("tools/list", |at| page(at).boxed()).await
+        self.collected("tools/list", allowance, |at| page(at).boxed()).await
     }
 
     /// All resources, page by page.
     pub(crate) async fn list_resources(&self) -> Result<Vec<Resource>> {
-        let page =
-            |at| async move { self.peer().list_resources(at).await.map(|page| (page.resources, page.next_cursor)) };
-        self.pages("resources/list", |at| page(at).boxed()).await
+        self.collected("resources/list", &mut Allowance::generous(), |at| self.resources(at).boxed()).await
+    }
+
+    /// How many resources there are; none is kept.
+    pub(crate) async fn count_resources(&self, allowance: &mut Allowance) -> Result<usize> {
+        self.pages("resources/list", allowance, |at| self.resources(at).boxed(), drop).await
     }
 
     /// All resource templates, page by page.
@@ -107,37 +140,67 @@ impl McpClient {
             let listed = self.peer().list_resource_templates(at).await;
             listed.map(|page| (page.resource_templates, page.next_cursor))
         };
-        self.pages("resources/templates/list", |at| page(at).boxed()).await
+        self.collected("resources/templates/list", &mut Allowance::generous(), |at| page(at).boxed()).await
     }
 
     /// All prompts, page by page.
     pub(crate) async fn list_prompts(&self) -> Result<Vec<Prompt>> {
-        let page = |at| async move { self.peer().list_prompts(at).await.map(|page| (page.prompts, page.next_cursor)) };
-        self.pages("prompts/list", |at| page(at).boxed()).await
+        self.collected("prompts/list", &mut Allowance::generous(), |at| self.prompts(at).boxed()).await
     }
 
-    /// A whole list; [`ErrorKind::LimitExceeded`] for one that has no end.
-    async fn pages<'a, T>(
+    /// How many prompts there are; none is kept.
+    pub(crate) async fn count_prompts(&self, allowance: &mut Allowance) -> Result<usize> {
+        self.pages("prompts/list", allowance, |at| self.prompts(at).boxed(), drop).await
+    }
+
+    async fn resources(&self, at: Option<PaginatedRequestParams>) -> Page<Resource> {
+        self.peer().list_resources(at).await.map(|page| (page.resources, page.next_cursor))
+    }
+
+    async fn prompts(&self, at: Option<PaginatedRequestParams>) -> Page<Prompt> {
+        self.peer().list_prompts(at).await.map(|page| (page.prompts, page.next_cursor))
+    }
+
+    async fn collected<'a, T: Serialize>(
         &'a self,
         method: &str,
+        allowance: &mut Allowance,
         page: impl Fn(Option<PaginatedRequestParams>) -> BoxFuture<'a, Page<T>>,
     ) -> Result<Vec<T>> {
         let mut items = Vec::new();
-        let mut cursor = None;
+        self.pages(method, allowance, page, |listed| items.extend(listed)).await?;
+        Ok(items)
+    }
+
+    /// Reads a list page by page and says how many items it has; [`ErrorKind::LimitExceeded`] for one that is larger
+    /// than what is allowed or has no end.
+    async fn pages<'a, T: Serialize>(
+        &'a self,
+        method: &str,
+        allowance: &mut Allowance,
+        page: impl Fn(Option<PaginatedRequestParams>) -> BoxFuture<'a, Page<T>>,
+        mut take: impl FnMut(Vec<T>),
+    ) -> Result<usize> {
+        let too_much = |what: String| {
+            Error::new(ErrorKind::LimitExceeded, format!("{method} of {} gives more than {what}", self.url))
+        };
+        let (most_bytes, mut count, mut cursor) = (allowance.bytes, 0, None);
         for _ in 0..MAX_PAGES {
             let params = cursor.map(|cursor| PaginatedRequestParams::default().with_cursor(Some(cursor)));
             let (listed, next) = page(params).await.map_err(|error| self.failed(method, &error))?;
-            items.extend(listed);
-            if items.len() > MAX_ITEMS {
-                break;
+            count += listed.len();
+            if count > allowance.items {
+                return Err(too_much(format!("{} items", allowance.items)));
             }
+            let left = allowance.bytes.checked_sub(json_size(&listed));
+            allowance.bytes = left.ok_or_else(|| too_much(format!("the {most_bytes} bytes that are left for it")))?;
+            take(listed);
             match next {
                 Some(next) => cursor = Some(next),
-                None => return Ok(items),
+                None => return Ok(count),
             }
         }
-        let message = format!("{method} of {} gives more than {MAX_ITEMS} items or {MAX_PAGES} pages", self.url);
-        Err(Error::new(ErrorKind::LimitExceeded, message))
+        Err(too_much(format!("{MAX_PAGES} pages")))
     }
 
     /// rmcp's own handle, for every other request.
@@ -153,7 +216,8 @@ impl McpClient {
     }
 
     pub(super) fn failed(&self, method: &str, error: &ServiceError) -> Error {
-        Error::new(ErrorKind::VerificationFailed, format!("{method} of {} failed: {error}", self.url))
+        tracing::debug!(url = self.url, method, %error, "a request of an MCP server failed");
+        Cause::of_asking(error).into_error(&format!("{method} of {} failed", self.url))
     }
 }
 

@@ -1,18 +1,38 @@
 //! Meta-MCP as an MCP server, on the memory backends, over a duplex stream.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../answering/mod.rs"]
+mod answering;
+mod audit;
+mod authority;
+mod changes;
+mod cors;
+mod elicit;
 mod guard;
+mod keys;
+mod limited;
+mod limits;
+mod log;
+mod malformed;
 mod memory;
+mod metrics;
+mod oauth;
 mod outside;
+mod parallel;
+mod progress;
+mod reach;
 mod spans;
+mod strangers;
+mod wrong_addresses;
 
 use metamcp_core::server::{Access, MetaMcpServer};
 use metamcp_core::{MetaMcp, Scope};
 use rmcp::model::{
     ArgumentInfo, CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, CompleteRequestParams,
-    GetPromptRequestParams, Implementation, ProtocolVersion, ReadResourceRequestParams, Reference,
+    GetPromptRequestParams, Implementation, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams,
+    Reference,
 };
-use rmcp::service::{ClientLifecycleMode, ClientServiceExt, RunningService};
+use rmcp::service::{ClientLifecycleMode, ClientServiceExt, RunningService, ServiceError};
 use rmcp::{RoleClient, ServiceExt};
 use serde_json::{Value, json};
 
@@ -122,7 +142,6 @@ async fn bad_arguments_are_answered_with_all_problems_and_where_they_are() {
     said.push(client.failure("deploy_mcp_server", json!({ "serverId": "greter" })).await);
     said.push(client.failure("rollback", json!({ "serverId": "greeter", "versionId": "1" })).await);
     said.push(client.failure("set_secret", json!({ "serverId": "greeter", "name": "TOKEN", "value": "s3cret" })).await);
-    said.push(client.failure("add_mcp_tol", json!({})).await);
     let filters = vec![("of server [0-9a-f-]{36}", "of server ID"), ("available: .*", "available: …")];
     insta::with_settings!({ filters => filters }, {
         insta::assert_snapshot!(said.join("\n\n"));
@@ -135,7 +154,7 @@ async fn a_call_without_the_scope_is_refused_on_every_tool() {
     let everything = Client::connect(&meta, everything()).await;
     let tools = everything.0.list_all_tools().await.unwrap();
     let mut refused = 0;
-    for scope in Scope::ALL.into_iter().filter(|scope| *scope != Scope::Admin) {
+    for scope in Scope::ALL.iter().copied().filter(|scope| *scope != Scope::Admin) {
         let limited = Client::connect(&meta, Access::with_scopes("limited", [scope])).await;
         let offered = limited.0.list_all_tools().await.unwrap();
         for tool in &tools {
@@ -159,6 +178,38 @@ async fn what_agents_see_of_the_tools() {
     let size = serde_json::to_string(&tools).unwrap().len();
     assert!(size / 4 <= 12_000, "the list of tools takes about {} tokens", size / 4);
     insta::assert_json_snapshot!(json!({ "tokens": size / 4, "tools": tools }));
+}
+
+/// The code and the text of an error of the protocol.
+fn protocol_error<T: std::fmt::Debug>(answer: Result<T, ServiceError>) -> (i32, String) {
+    match answer.unwrap_err() {
+        ServiceError::McpError(error) => (error.code.0, error.message.into_owned()),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_tool_that_there_is_not_and_a_cursor_of_somebody_elses_are_invalid_parameters() {
+    let meta = memory::meta().await;
+    let client = Client::connect(&meta, everything()).await;
+    for (name, help) in [
+        ("add_mcp_tol", "did you mean \"add_mcp_tool\"?"),
+        ("weather", "tools of servers that were made here are called by call_mcp_tool"),
+    ] {
+        let (code, said) = protocol_error(client.0.call_tool(CallToolRequestParams::new(name)).await);
+        assert_eq!(code, -32602, "{said}");
+        assert!(said.contains(&format!("there is no tool {name:?}")) && said.contains(help), "{said}");
+    }
+    let cursor = || Some(PaginatedRequestParams::default().with_cursor(Some("Not A Name".to_owned())));
+    for (code, said) in [
+        protocol_error(client.0.list_tools(cursor()).await),
+        protocol_error(client.0.list_prompts(cursor()).await),
+        protocol_error(client.0.list_resources(cursor()).await),
+        protocol_error(client.0.list_resource_templates(cursor()).await),
+    ] {
+        assert_eq!(code, -32602, "{said}");
+        assert!(said.contains("the cursor is not ours"), "{said}");
+    }
 }
 
 #[tokio::test]
@@ -185,10 +236,11 @@ async fn changes_are_in_the_audit_log_and_secrets_are_not() {
 
     let log = client.data("list_audit_log", json!({})).await;
     let entries = log["entries"].as_array().unwrap();
-    let mut actions: Vec<_> = entries.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+    let actions: Vec<_> = entries.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["create_sdk_environment", "set_secret", "update_mcp_server", "init_mcp_server"]);
     // What failed may have made a part of its change.
-    assert_eq!(actions.remove(0), "create_sdk_environment failed");
-    assert_eq!(actions, ["set_secret", "update_mcp_server", "init_mcp_server"]);
+    let outcomes: Vec<_> = entries.iter().map(|entry| entry["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["failed", "done", "done", "done"]);
     assert!(entries.iter().all(|entry| entry["server"] == "vault" && entry["actor"] == "test"), "{log}");
     assert_ne!(entries[2]["before"], entries[2]["after"]);
     assert_eq!((&entries[3]["before"], &entries[3]["after"]), (&Value::Null, &entries[2]["before"]));

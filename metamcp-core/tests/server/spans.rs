@@ -127,9 +127,30 @@ async fn the_spans_of_a_deployment_are_a_tree_of_the_verbs_without_bodies_and_se
 
     insta::assert_snapshot!("spans_of_a_deployment", seen.tree("deploy", Level::INFO));
     let details = seen.tree("deploy", Level::DEBUG);
-    assert!(details.contains("acquire_lease name=server:") && details.contains("put_version id"), "{details}");
+    assert!(details.contains("lease_server server=") && details.contains("put_version server="), "{details}");
     let all = format!("{:?}", seen.0.lock().unwrap());
     assert!(!all.contains(HIDDEN), "{all}");
+}
+
+#[tokio::test]
+async fn a_version_is_read_once_however_often_it_is_called() {
+    let seen = Seen::default();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(seen.clone()));
+    let meta = memory::meta().await;
+    let client = Client::connect(&meta, everything()).await;
+    client.data("init_mcp_server", json!({ "name": "often", "description": "Is called." })).await;
+    let tool = |name: &str| json!({ "serverId": "often", "toolName": name, "description": "Says.", "implementation": "return 1;" });
+    let reads = || seen.0.lock().unwrap().iter().filter(|span| span.name == "get_version").count();
+    for name in ["one", "two"] {
+        client.data("add_mcp_tool", tool(name)).await;
+        client.data("deploy_mcp_server", json!({ "serverId": "often" })).await;
+        let before = reads();
+        for _ in 0..3 {
+            let call = json!({ "serverId": "often", "toolName": name });
+            assert_eq!(text(&client.call("call_mcp_tool", call).await), format!("{name} {{}}"));
+        }
+        assert_eq!(reads(), before + 1);
+    }
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! Installs a server's npm packages in a container and bundles what its bodies import of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use metamcp_core::{Error, ErrorKind, Module, ModuleKind, Result};
+use metamcp_core::bundle::package_modules;
+use metamcp_core::{Error, ErrorKind, Module, Result};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -15,8 +16,6 @@ use super::exec::{Output, Program, run};
 use super::image::ImageKind;
 use super::packages::{KeptPackages, PackageSet};
 
-/// Where the tree stands in an artifact: beside the bodies, since that is where their imports are looked for.
-const BODIES: &str = "bodies/";
 /// Largest bundle of packages, and most that npm and esbuild say.
 const BUNDLE_BYTES: usize = 64 << 20;
 /// Lines of messages shown in an error.
@@ -91,28 +90,10 @@ async fn in_container(
     let mut made = archive::unpack(&output_of(container, program).await?)?;
     let lockfile = made.remove("package-lock.json");
     let lockfile = lockfile.ok_or_else(|| Error::new(ErrorKind::BuildFailed, "npm left no lock file"))?;
-    Ok((lockfile, modules_of(made, set.imports)?))
-}
-
-fn modules_of(made: BTreeMap<String, Bytes>, imports: &BTreeSet<String>) -> Result<BTreeMap<String, Module>> {
-    let mut modules = BTreeMap::new();
-    for (path, content) in made {
-        let path = path.strip_prefix("out/").unwrap_or(&path);
-        // `import("zod")` in `bodies/x.js` finds the module `bodies/zod`.
-        let name = match path.strip_prefix(BODIES).and_then(|rest| rest.strip_suffix(".js")) {
-            Some(specifier) if imports.contains(specifier) => format!("{BODIES}{specifier}"),
-            _ if path.starts_with("packages/") => path.to_owned(),
-            _ => {
-                let message = format!("the bundle holds {path:?}, which is not ours");
-                return Err(Error::new(ErrorKind::BuildFailed, message));
-            }
-        };
-        modules.insert(name, Module { kind: ModuleKind::EsModule, content });
-    }
-    match imports.iter().find(|specifier| !modules.contains_key(&format!("{BODIES}{specifier}"))) {
-        Some(missing) => Err(Error::new(ErrorKind::BuildFailed, format!("the bundle lacks {missing:?}"))),
-        None => Ok(modules),
-    }
+    let bundle = made
+        .into_iter()
+        .map(|(path, content)| (path.strip_prefix("out/").map_or(path.clone(), str::to_owned), content));
+    Ok((lockfile, package_modules(bundle.collect(), set.imports)?))
 }
 
 /// The standard output of the steps, or an error with what the failed one said.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 /// Configuration of the Docker builder.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct DockerConfig {
     /// The engine, such as `unix:///run/user/1000/docker.sock`; `None` for that of `DOCKER_HOST`, or the system's own.
     pub host: Option<String>,
@@ -34,6 +35,7 @@ pub struct DockerConfig {
 
 /// What one container may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ContainerLimits {
     /// Memory in MiB, the workspace included.
     pub memory_mb: u64,

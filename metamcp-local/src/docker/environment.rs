@@ -9,7 +9,7 @@ use metamcp_core::{
     Command, CommandOutput, Environment, EnvironmentInfo, Error, ErrorKind, OutputChunk, Result, SourceTree,
 };
 use serde::Deserialize;
-use tokio::sync::{Mutex, RwLock, mpsc};
+use tokio::sync::{Mutex, OwnedMutexGuard, RwLock, mpsc};
 use tokio::time::timeout;
 
 use super::Inner;
@@ -22,12 +22,8 @@ use super::slots::Slot;
 
 /// What is kept of a command's standard output, and of its standard error.
 const OUTPUT_BYTES: usize = 1 << 20;
-/// Longest time for a command.
-const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Writing the files of a project takes a moment.
 const FILL_LIMIT: Duration = Duration::from_secs(30);
-/// Longest command line.
-const MAX_LINE_BYTES: usize = 64 * 1024;
 /// Lines of output shown in an error.
 const ERROR_LINES: usize = 5;
 
@@ -38,7 +34,7 @@ const ERROR_LINES: usize = 5;
 pub(super) struct DockerEnvironment {
     container: Arc<Container>,
     owner: Weak<Inner>,
-    command: Mutex<()>,
+    command: Arc<Mutex<()>>,
     /// Held for reading by work on files, for writing while a command's processes are ended: that ends all of them.
     quiet: Arc<RwLock<()>>,
     slot: std::sync::Mutex<Option<Slot>>,
@@ -58,7 +54,7 @@ impl DockerEnvironment {
         Self {
             container: Arc::new(container),
             owner,
-            command: Mutex::default(),
+            command: Arc::default(),
             quiet: Arc::default(),
             slot: std::sync::Mutex::new(Some(slot)),
         }
@@ -94,7 +90,7 @@ impl DockerEnvironment {
     }
 
     async fn run_command(&self, command: &Command, mut output: Output) -> Result<CommandOutput> {
-        let _turn = self.command.lock().await;
+        let turn = Arc::clone(&self.command).lock_owned().await;
         let folder = match command.working_directory.as_str() {
             "" => String::new(),
             path => files::folder(&self.container, path).await?,
@@ -103,7 +99,8 @@ impl DockerEnvironment {
         program.folder = folder;
         program.variables = command.variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let started = Instant::now();
-        let killer = KillOnDrop { container: Arc::clone(&self.container), quiet: Arc::clone(&self.quiet), armed: true };
+        let (container, quiet) = (Arc::clone(&self.container), Arc::clone(&self.quiet));
+        let killer = KillOnDrop { container, quiet, turn: Some(turn), armed: true };
         let Ok(exit_code) = timeout(command.timeout, run(&self.container, program, &mut output)).await else {
             killer.kill_now().await?;
             return Err(overdue(command, &output));
@@ -143,12 +140,12 @@ impl Environment for DockerEnvironment {
     }
 
     async fn exec(&self, command: &Command) -> Result<CommandOutput> {
-        check(command)?;
+        command.check()?;
         self.explained(self.run_command(command, Output::with_limit(OUTPUT_BYTES)).await).await
     }
 
     async fn exec_streaming(&self, command: &Command, output: mpsc::Sender<OutputChunk>) -> Result<CommandOutput> {
-        check(command)?;
+        command.check()?;
         let output = Output::with_limit(OUTPUT_BYTES).streaming_to(output);
         self.explained(self.run_command(command, output).await).await
     }
@@ -183,24 +180,6 @@ impl Environment for DockerEnvironment {
     }
 }
 
-fn check(command: &Command) -> Result<()> {
-    let refused = |message: String| Err(Error::new(ErrorKind::LimitExceeded, message));
-    if command.line.len() > MAX_LINE_BYTES {
-        return refused(format!("the command line is longer than {MAX_LINE_BYTES} bytes; write it to a file"));
-    }
-    if command.timeout > MAX_TIMEOUT {
-        return refused(format!("the timeout is longer than {} s", MAX_TIMEOUT.as_secs()));
-    }
-    let is_name = |name: &str| !name.is_empty() && !name.contains(['=', '\0']);
-    match command.variables.iter().find(|(name, value)| !is_name(name) || value.contains('\0')) {
-        Some((name, _)) => Err(Error::new(ErrorKind::ConfigInvalid, format!("{name:?} is no environment variable"))),
-        None if command.line.contains('\0') => {
-            Err(Error::new(ErrorKind::ConfigInvalid, "the command line holds a NUL character"))
-        }
-        None => Ok(()),
-    }
-}
-
 fn overdue(command: &Command, output: &Output) -> Error {
     let message = format!("the command did not end within {} s and was killed", command.timeout.as_secs_f32());
     let error = Error::new(ErrorKind::TimedOut, message);
@@ -212,6 +191,8 @@ fn overdue(command: &Command, output: &Output) -> Error {
 struct KillOnDrop {
     container: Arc<Container>,
     quiet: Arc<RwLock<()>>,
+    /// Held until they are gone, so that the next command is not ended with them.
+    turn: Option<OwnedMutexGuard<()>>,
     armed: bool,
 }
 
@@ -233,7 +214,9 @@ impl Drop for KillOnDrop {
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let (container, quiet) = (Arc::clone(&self.container), Arc::clone(&self.quiet));
+            let turn = self.turn.take();
             runtime.spawn(async move {
+                let _turn = turn;
                 let _quiet = quiet.write().await;
                 if let Err(error) = kill::all_commands(&container).await {
                     tracing::warn!(%error, "an abandoned command could not be ended");

@@ -7,20 +7,21 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use serde_json::Value;
 
-use super::reply;
 use crate::workerd::{Call, Connection};
 
 /// A body of the gateway's own, or one that passes through.
 pub(super) type ReplyBody = Either<Full<Bytes>, PassingBody>;
+
+/// An event that tells why a stream ended too early.
+pub(super) type Farewell = Pin<Box<dyn Future<Output = Bytes> + Send>>;
 
 /// A body of a server. At its end the call is over and its connection is free for the next one.
 pub(super) struct PassingBody {
     inner: Incoming,
     exchange: Option<Exchange>,
     /// The last event of a stream whose server ended too early.
-    farewell: Option<Pin<Box<dyn Future<Output = Bytes> + Send>>>,
+    farewell: Option<Farewell>,
 }
 
 /// What a passing body holds on to.
@@ -28,8 +29,8 @@ pub(super) struct Exchange {
     /// `None` for a stream that only listens: nothing is being worked on, so nothing waits for its end.
     pub(super) call: Option<Call>,
     pub(super) connection: Connection,
-    /// The request's id, if the answer is an event stream: it can still end with an error the client shows.
-    pub(super) stream_id: Option<Value>,
+    /// If the answer is an event stream: it can still end with an error the client shows.
+    pub(super) farewell: Option<Farewell>,
 }
 
 impl PassingBody {
@@ -80,10 +81,10 @@ impl Body for PassingBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                let Some(Exchange { call: Some(call), stream_id: Some(id), .. }) = self.exchange.take() else {
+                self.farewell = self.exchange.take().and_then(|exchange| exchange.farewell);
+                if self.farewell.is_none() {
                     return Poll::Ready(Some(Err(error)));
-                };
-                self.farewell = Some(Box::pin(async move { reply::failed_event(&id, &call.failure().await) }));
+                }
                 self.poll_farewell(context)
             }
         }

@@ -1,6 +1,5 @@
 //! Passes a request to its server's process and the answer back.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,9 +11,9 @@ use serde::Deserialize;
 use tokio::time::{timeout, timeout_at};
 use tracing::Level;
 
-use super::body::{Exchange, PassingBody, ReplyBody};
+use super::body::{Exchange, Farewell, PassingBody, ReplyBody};
 use super::reply;
-use crate::workerd::{Call, Connection, SendError, Server};
+use crate::workerd::{Call, Callee, Connection, SendError};
 
 /// Largest request body: the same as in the TypeScript and Rust SDKs.
 const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
@@ -36,21 +35,17 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("keep-alive"),
 ];
 
-/// Answers a request with what the server's live version answers to it.
-pub(super) async fn forward(
-    server: &Arc<Server>,
-    path: &'static str,
-    request: Request<Incoming>,
-) -> Response<ReplyBody> {
+/// Answers a request with what is called answers to it.
+pub(super) async fn forward(callee: &Callee, path: &'static str, request: Request<Incoming>) -> Response<ReplyBody> {
     let (head, body) = request.into_parts();
     let body = match read_body(body).await {
         Ok(body) => body,
         Err(refusal) => return refusal,
     };
-    let called = tracing::enabled!(Level::DEBUG).then(|| (tool_name(&body), Instant::now()));
-    let response = pass(server, path, head, body).await;
-    if let Some((tool, began)) = called {
-        let (server, status) = (&server.reference().name, response.status().as_u16());
+    let told = tracing::enabled!(Level::DEBUG).then(|| (tool_name(&body), Instant::now()));
+    let response = pass(callee, path, head, body).await;
+    if let Some((tool, began)) = told {
+        let (server, status) = (callee.name(), response.status().as_u16());
         let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         // A stream may go on for long: it is the beginning of the answer that is told.
         tracing::debug!(%server, tool, status, ms, "called through the gateway");
@@ -58,12 +53,12 @@ pub(super) async fn forward(
     response
 }
 
-async fn pass(server: &Arc<Server>, path: &'static str, mut head: Parts, body: Bytes) -> Response<ReplyBody> {
+async fn pass(callee: &Callee, path: &'static str, mut head: Parts, body: Bytes) -> Response<ReplyBody> {
     head.uri = within(path, &head.uri);
     remove_hop_by_hop(&mut head.headers);
     let mut message = Request::from_parts(head, Full::new(body.clone()));
     for _ in 0..ATTEMPTS {
-        let allowed = server.call(|running| running.timeout(|| tool_name(&body))).await;
+        let allowed = callee.call(|running| running.timeout(|| tool_name(&body))).await;
         let call = match allowed {
             Ok(call) => call,
             Err(error) => return reply::failed(&reply::request_id(&body), &error.to_string()),
@@ -84,7 +79,7 @@ enum Outcome {
 }
 
 async fn exchange(call: Call, mut message: Request<Full<Bytes>>, body: &Bytes) -> Outcome {
-    let listens = message.method() == Method::GET;
+    let is_get = message.method() == Method::GET;
     loop {
         let (mut connection, is_fresh) = match ready_connection(&call).await {
             Ok(found) => found,
@@ -101,8 +96,7 @@ async fn exchange(call: Call, mut message: Request<Full<Bytes>>, body: &Bytes) -
         };
         match sent {
             Ok(response) => {
-                let held =
-                    if listens { listening(call, connection) } else { answering(&response, call, connection, body) };
+                let held = held(&response, is_get, call, connection, body);
                 return Outcome::Answered(passing(response, held));
             }
             // A kept connection was closed in the meantime.
@@ -135,19 +129,26 @@ fn passing(mut response: Response<Incoming>, held: Exchange) -> Response<ReplyBo
     response.map(|incoming| Either::Right(PassingBody::new(incoming, held)))
 }
 
-/// A call whose answer passes through.
-fn answering(response: &Response<Incoming>, call: Call, connection: Connection, body: &Bytes) -> Exchange {
+/// A stream on which a client listens lasts as long as the client likes and must hold up neither a switch of versions
+/// nor the watch over calls, so that its call is over as it begins.
+fn held(response: &Response<Incoming>, is_get: bool, call: Call, connection: Connection, body: &Bytes) -> Exchange {
     let content_type = response.headers().get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
     let is_stream = content_type.is_some_and(|content_type| content_type.starts_with(b"text/event-stream"));
-    let stream_id = is_stream.then(|| reply::request_id(body));
-    Exchange { call: Some(call), connection, stream_id }
+    let farewell = (is_stream && !is_get).then(|| farewell(&call, body));
+    let listens = is_get || (is_stream && asks_to_listen(body));
+    let call = if listens {
+        call.answered();
+        None
+    } else {
+        Some(call)
+    };
+    Exchange { call, connection, farewell }
 }
 
-/// The stream on which a session's client listens. It lasts as long as the client likes and must hold up neither a
-/// switch of versions nor the watch over calls, so that its call is over as it begins.
-fn listening(call: Call, connection: Connection) -> Exchange {
-    call.answered();
-    Exchange { call: None, connection, stream_id: None }
+/// The last event of a stream that answers a request, if its process ends before it. The process is not held on to.
+fn farewell(call: &Call, body: &Bytes) -> Farewell {
+    let (id, failure) = (reply::request_id(body), call.failure());
+    Box::pin(async move { reply::failed_event(&id, &failure.await) })
 }
 
 /// The whole body: it has to be known for the tool's timeout, and to be sent again to another process.
@@ -187,6 +188,16 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     for name in &HOP_BY_HOP {
         headers.remove(name);
     }
+}
+
+/// Whether a body asks for a stream to listen on. It decides in the runtime too, which refuses a header that says
+/// something else.
+fn asks_to_listen(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Request {
+        method: String,
+    }
+    serde_json::from_slice::<Request>(body).is_ok_and(|request| request.method == "subscriptions/listen")
 }
 
 /// Name of the tool a body calls, if it calls one.

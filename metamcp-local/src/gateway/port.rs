@@ -6,13 +6,13 @@ use std::path::Path;
 use metamcp_core::{Error, ErrorKind, Result};
 use tokio::net::TcpListener;
 
-use crate::workerd::{read_json, write_json};
+use crate::workerd::{read_json_if_whole, write_json};
 
 /// Binds the address. Port 0 stands for the port kept in the data directory; where there is none yet, the system
 /// chooses one and it is kept.
 pub(super) async fn bind(directory: &Path, listen: SocketAddr) -> Result<TcpListener> {
     let path = directory.join("gateway-port.json");
-    let kept: Option<u16> = if listen.port() == 0 { read_json(&path)? } else { None };
+    let kept: Option<u16> = if listen.port() == 0 { read_json_if_whole(&path)? } else { None };
     let address = SocketAddr::new(listen.ip(), kept.unwrap_or(listen.port()));
     let listener = TcpListener::bind(address).await.map_err(|error| bind_error(address, kept.is_some(), error))?;
     if address.port() == 0 {

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use metamcp_core::{Artifact, Digest, Error, ErrorKind, Module, ModuleKind, Result, WorkerSettings};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::config::ModuleSource;
 use super::files;
+use super::named::Named;
 use super::store::names_in;
 
 /// Modules from this size on get a file of their own, which servers share: the runtime is the same for all.
@@ -102,7 +104,7 @@ pub(super) fn write(root: &Path, digest: Digest, artifact: &Artifact) -> Result<
 /// An artifact by its digest; a damaged one is an error that says so.
 pub(super) fn read(root: &Path, digest: Digest) -> Result<Bundle> {
     let path = bundle_path(root, &digest);
-    let file: BundleFile = files::read_json(&path)?.ok_or_else(|| damaged(&path, "is missing"))?;
+    let file: BundleFile = read_file(root, &digest)?;
     let mut modules = BTreeMap::new();
     for (name, kept) in file.modules {
         let content = match kept.content {
@@ -127,9 +129,12 @@ pub(super) fn settings(root: &Path, digest: Digest) -> Result<WorkerSettings> {
     struct Settings {
         settings: WorkerSettings,
     }
-    let path = bundle_path(root, &digest);
-    let file: Settings = files::read_json(&path)?.ok_or_else(|| damaged(&path, "is missing"))?;
-    Ok(file.settings)
+    Ok(read_file::<Settings>(root, &digest)?.settings)
+}
+
+/// The modules of a kept artifact that have files of their own.
+pub(super) fn kept_modules(root: &Path, digest: &Digest) -> Result<BTreeSet<String>> {
+    Ok(module_digests(read_file(root, digest)?))
 }
 
 /// The modules of an artifact that have files of their own.
@@ -138,10 +143,10 @@ pub(super) fn modules_of(artifact: &Artifact) -> BTreeSet<String> {
     own.map(|module| Digest::of(&module.content).to_string()).collect()
 }
 
-/// Removes a bundle that nothing names; tells the modules it had.
+/// Removes a bundle that nothing names; tells the modules it had. Those of a damaged one stay until the next start.
 pub(super) fn remove(root: &Path, digest: &Digest) -> Result<BTreeSet<String>> {
     let path = bundle_path(root, digest);
-    let file: Option<BundleFile> = files::read_json(&path)?;
+    let file: Option<BundleFile> = files::read_json_if_whole(&path)?;
     files::remove(&path)?;
     Ok(file.map(module_digests).unwrap_or_default())
 }
@@ -151,27 +156,22 @@ pub(super) fn remove_module(root: &Path, name: &str) -> Result<()> {
     files::remove(&root.join("modules").join(name))
 }
 
-/// Removes bundles that are not in use, and modules that no bundle names; tells the modules of the others.
-pub(super) fn remove_all_but(root: &Path, used: &BTreeSet<Digest>) -> Result<BTreeMap<Digest, BTreeSet<String>>> {
+/// Removes bundles and modules that nothing names.
+pub(super) fn remove_unnamed(root: &Path, named: &Named) -> Result<()> {
     let folder = root.join("bundles");
-    let mut kept = BTreeMap::new();
-    for name in names_in(&folder)? {
-        let path = folder.join(&name);
-        match name.parse().ok().filter(|digest: &Digest| used.contains(digest)) {
-            Some(digest) => {
-                let file: Option<BundleFile> = files::read_json(&path)?;
-                kept.insert(digest, file.map(module_digests).unwrap_or_default());
-            }
-            None => files::remove(&path)?,
-        }
+    for name in names_in(&folder)?.iter().filter(|name| named.is_unnamed(name)) {
+        files::remove(&folder.join(name))?;
     }
-    let named: BTreeSet<&String> = kept.values().flatten().collect();
-    for name in names_in(&root.join("modules"))? {
-        if !named.contains(&name) {
-            remove_module(root, &name)?;
-        }
+    for name in names_in(&root.join("modules"))?.iter().filter(|name| named.is_unnamed_module(name)) {
+        remove_module(root, name)?;
     }
-    Ok(kept)
+    Ok(())
+}
+
+/// What is looked for of a bundle's file.
+fn read_file<T: DeserializeOwned>(root: &Path, digest: &Digest) -> Result<T> {
+    let path = bundle_path(root, digest);
+    files::read_json(&path)?.ok_or_else(|| damaged(&path, "is missing"))
 }
 
 fn module_digests(file: BundleFile) -> BTreeSet<String> {

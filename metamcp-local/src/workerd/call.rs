@@ -19,6 +19,7 @@ pub(crate) struct Call {
     pub(crate) running: Arc<Running>,
     number: CallNumber,
     answered: bool,
+    is_preview: bool,
     give_up: Instant,
 }
 
@@ -26,7 +27,13 @@ impl Call {
     /// Begins a call that should be answered by the deadline; `None` where the process takes no more.
     pub(super) fn begin(running: Arc<Running>, deadline: Instant) -> Option<Self> {
         let number = running.process.begin(deadline)?;
-        Some(Self { running, number, answered: false, give_up: deadline + PATIENCE })
+        Some(Self { running, number, answered: false, is_preview: false, give_up: deadline + PATIENCE })
+    }
+
+    /// The same call on a version that is not live: nobody starts it again.
+    pub(super) fn of_preview(mut self) -> Self {
+        self.is_preview = true;
+        self
     }
 
     /// When its caller is told that no answer will come, though the process answers other calls.
@@ -34,12 +41,16 @@ impl Call {
         self.give_up
     }
 
-    /// Why the call has no answer, once its connection broke.
-    pub(crate) async fn failure(&self) -> String {
-        let name = &self.running.settings.name;
-        match timeout(EXIT_WAIT, self.running.process.exited()).await {
-            Ok(exit) => format!("server {name} {}; the next call starts it again", exit.text),
-            Err(_) => format!("server {name} closed the connection before it answered"),
+    /// Why the call has no answer, once its connection broke. What is returned holds neither call nor process.
+    pub(crate) fn failure(&self) -> impl Future<Output = String> + Send + use<> {
+        let (name, exited, is_preview) =
+            (self.running.settings.name.clone(), self.running.process.exited(), self.is_preview);
+        async move {
+            match timeout(EXIT_WAIT, exited).await {
+                Ok(exit) if is_preview => format!("server {name} {}", exit.text),
+                Ok(exit) => format!("server {name} {}; the next call starts it again", exit.text),
+                Err(_) => format!("server {name} closed the connection before it answered"),
+            }
         }
     }
 

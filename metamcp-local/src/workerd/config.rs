@@ -58,13 +58,12 @@ pub(super) fn secret_variable(name: &str) -> String {
 
 /// Refuses settings this target cannot offer, naming every one of them.
 pub(super) fn check_supported(settings: &WorkerSettings, services: &BTreeMap<String, ServiceWorker>) -> Result<()> {
-    let mut problems: Vec<String> = settings
+    let problems: Vec<String> = settings
         .bindings
         .iter()
         .filter(|(name, binding)| !binding.optional && service_for(name.as_str(), binding, services).is_none())
         .map(|(name, binding)| format!("binding {name} ({})", kind_name(binding.kind)))
         .collect();
-    problems.extend(settings.crons.iter().map(|cron| format!("cron {cron:?}")));
     if problems.is_empty() {
         return Ok(());
     }
@@ -272,9 +271,9 @@ mod tests {
                 ServiceWorker::from_source("export default {};"),
             )]),
         });
-        // The gate's source is not this snapshot's subject.
-        let gate = super::text(include_str!("egress.js"));
-        text.unwrap().replace(&gate, "\"…\"")
+        // The gate's sources are not this snapshot's subject.
+        let gate = [include_str!("egress.js"), metamcp_core::EgressLists::MATCHER];
+        gate.iter().fold(text.unwrap(), |text, source| text.replace(&super::text(source), "\"…\""))
     }
 
     #[test]
@@ -286,7 +285,7 @@ mod tests {
           services = [
             (name = "main", worker = (modules = [(name = "index.js", esModule = embed "/data/modules/1a2b"), (name = "bodies/add.js", esModule = "export default {};\n")], compatibilityDate = "2026-11-01", compatibilityFlags = [], globalOutbound = "egress", bindings = [(name = "LIMITS", json = "{\"days\":7}"), (name = "UNITS", text = "metric \"SI\""), (name = "API_TOKEN", fromEnvironment = "METAMCP_SECRET_API_TOKEN"), (name = "METAMCP_HOSTS", text = "[\"localhost\"]"), (name = "METAMCP_STATE_KEY", fromEnvironment = "METAMCP_STATE_KEY"), (name = "IMAGES", service = "service-pictures")])),
             (name = "service-pictures", worker = (modules = [(name = "index.js", esModule = "export default {};")], compatibilityDate = "2026-11-01", globalOutbound = "egress")),
-            (name = "egress", worker = (modules = [(name = "egress.js", esModule = "…")], compatibilityDate = "2026-11-01", globalOutbound = "egress-blocks", bindings = [(name = "RULES", json = "{\"hosts\":[\"api.example.com\"],\"below\":[\"example.org\"],\"blocks\":[{\"bytes\":[10,1,0,0],\"prefix\":16}]}"), (name = "OVERRIDES", json = "{\"api.example.com\":\"OVERRIDE_0\"}"), (name = "PUBLIC", service = "egress-public"), (name = "BLOCKS", service = "egress-blocks"), (name = "OVERRIDE_0", service = "egress-override_0")])),
+            (name = "egress", worker = (modules = [(name = "egress.js", esModule = "…"), (name = "egress_matcher.js", esModule = "…")], compatibilityDate = "2026-11-01", globalOutbound = "egress-blocks", bindings = [(name = "RULES", json = "{\"hosts\":[\"api.example.com\"],\"below\":[\"example.org\"],\"blocks\":[{\"bytes\":[10,1,0,0],\"prefix\":16}]}"), (name = "OVERRIDES", json = "{\"api.example.com\":\"OVERRIDE_0\"}"), (name = "PUBLIC", service = "egress-public"), (name = "BLOCKS", service = "egress-blocks"), (name = "OVERRIDE_0", service = "egress-override_0")])),
             (name = "egress-public", network = (allow = ["public"], deny = ["::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"], tlsOptions = (trustBrowserCas = true))),
             (name = "egress-blocks", network = (allow = ["10.1.0.0/16"], deny = [], tlsOptions = (trustBrowserCas = true))),
             (name = "egress-override_0", external = (address = "127.0.0.1:9", http = ()))
@@ -298,8 +297,10 @@ mod tests {
 
     #[test]
     fn durable_objects_are_kept_on_disk_under_the_servers_own_key() {
-        let class = DurableObjectClass { binding: "COUNTER".to_owned(), class_name: "Counter".to_owned() };
-        let text = rendered(&WorkerSettings { durable_objects: vec![class], ..settings() });
+        let class = DurableObjectClass::new("COUNTER", "Counter");
+        let mut settings = settings();
+        settings.durable_objects = vec![class];
+        let text = rendered(&settings);
         for part in [
             r#"(name = "COUNTER", durableObjectNamespace = "Counter")"#,
             r#"durableObjectNamespaces = [(className = "Counter", uniqueKey = "4f5e-Counter", enableSql = true)]"#,

@@ -1,15 +1,15 @@
 //! What the gate Worker is told: the rules of a server's `egress`, and the networks it may use.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use metamcp_core::EgressRule;
+use metamcp_core::{EgressLists, EgressRule};
 use serde::Serialize;
 
 use super::capnp::{list, text};
 
-/// Source of the gate Worker.
-const GATE: &str = include_str!("egress.js");
+/// The modules of the gate Worker.
+const GATE: [(&str, &str); 2] = [("egress.js", include_str!("egress.js")), ("egress_matcher.js", EgressLists::MATCHER)];
 /// Source of what stands before the gate where that is another process.
 const ANSWERING_GATE: &str = include_str!("gate.js");
 /// Source of what stands before the way to such a gate.
@@ -18,26 +18,13 @@ const WAY_OUT: &str = include_str!("way_out.js");
 /// IPv6 addresses that may lead to an IPv4 address: compatible, translated (NAT64) and tunnelled (6to4, Teredo).
 const TRANSLATED: [&str; 5] = ["::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"];
 
-#[derive(Serialize)]
-struct Rules<'a> {
-    hosts: Vec<&'a str>,
-    below: Vec<&'a str>,
-    blocks: Vec<Block>,
-}
-
-#[derive(Serialize)]
-struct Block {
-    bytes: Vec<u8>,
-    prefix: u8,
-}
-
 /// The services that make up the way out, as capnp items: the gate (`egress`), its networks and the overrides.
 pub(super) fn services(
     rules: Option<&[EgressRule]>,
     overrides: &BTreeMap<String, SocketAddr>,
     compatibility_date: &str,
 ) -> Vec<String> {
-    ways_out(&[("egress.js", GATE)], rules, overrides, compatibility_date)
+    ways_out(&GATE, rules, overrides, compatibility_date)
 }
 
 /// The services of a process with nothing but the gate, which answers through sockets: `egress`, and `health`.
@@ -51,7 +38,7 @@ pub(super) fn gate_services(
         text("export default { fetch: () => new Response(\"ok\") };"),
         text(compatibility_date)
     );
-    let modules = [("gate.js", ANSWERING_GATE), ("egress.js", GATE)];
+    let modules = [&[("gate.js", ANSWERING_GATE)][..], &GATE].concat();
     let mut services = ways_out(&modules, rules, overrides, compatibility_date);
     services.push(health);
     services
@@ -83,7 +70,7 @@ fn ways_out(
     let names: BTreeMap<&str, String> =
         overrides.keys().enumerate().map(|(index, host)| (host.as_str(), format!("OVERRIDE_{index}"))).collect();
     let mut bindings = vec![
-        json_binding("RULES", &rules.map(gate_rules)),
+        json_binding("RULES", &rules.map(EgressLists::from)),
         json_binding("OVERRIDES", &names),
         service_binding("PUBLIC", "egress-public"),
         service_binding("BLOCKS", "egress-blocks"),
@@ -106,24 +93,6 @@ fn ways_out(
         format!("(name = {}, external = (address = {}, http = ()))", text(&name), text(&address.to_string()))
     }));
     services
-}
-
-fn gate_rules(rules: &[EgressRule]) -> Rules<'_> {
-    let mut written = Rules { hosts: Vec::new(), below: Vec::new(), blocks: Vec::new() };
-    for rule in rules {
-        match rule {
-            EgressRule::Host(host) => written.hosts.push(host),
-            EgressRule::HostsBelow(host) => written.below.push(host),
-            EgressRule::Block { address, prefix } => {
-                let bytes = match address {
-                    IpAddr::V4(address) => address.octets().to_vec(),
-                    IpAddr::V6(address) => address.octets().to_vec(),
-                };
-                written.blocks.push(Block { bytes, prefix: *prefix });
-            }
-        }
-    }
-    written
 }
 
 fn blocks(rules: &[EgressRule]) -> Vec<String> {

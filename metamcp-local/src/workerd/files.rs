@@ -10,16 +10,22 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-/// An error of the disk, naming the path.
+/// An error of the disk, naming the path: [`ErrorKind::ConfigInvalid`] where the folder is of no use to this user,
+/// [`ErrorKind::Unavailable`] where there is no room in it.
 pub(crate) fn storage_error(verb: &str, path: &Path, error: io::Error) -> Error {
-    Error::new(ErrorKind::Unexpected, format!("could not {verb} {}", path.display())).with_source(error)
-}
-
-/// Runs work on the disk where it may wait.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Error::new(ErrorKind::Unexpected, "work on the disk was cut off").with_source(error))?
+    use io::ErrorKind::{NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let (kind, help) = match error.kind() {
+        PermissionDenied | ReadOnlyFilesystem | NotADirectory => {
+            (ErrorKind::ConfigInvalid, Some("choose a data directory that this user may write to"))
+        }
+        StorageFull | QuotaExceeded => (ErrorKind::Unavailable, Some("free some space on the disk, then try again")),
+        _ => (ErrorKind::Unexpected, None),
+    };
+    let said = Error::new(kind, format!("could not {verb} {}", path.display())).with_source(error);
+    match help {
+        Some(help) => said.with_help(help),
+        None => said,
+    }
 }
 
 /// A file's bytes; `None` if there is none.
@@ -31,12 +37,27 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// A file's JSON value; `None` if there is none.
+/// The JSON value of a file that a deployment writes; `None` if there is none.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let Some(bytes) = read(path)? else { return Ok(None) };
-    let damaged =
-        |error| Error::new(ErrorKind::Unexpected, format!("{} is damaged", path.display())).with_source(error);
-    serde_json::from_slice::<T>(&bytes).map(Some).map_err(|error: serde_json::Error| damaged(error))
+    read(path)?.map(|bytes| from_json(path, &bytes)).transpose()
+}
+
+/// The JSON value of a file that can be done without: a damaged one counts as none, and is told.
+pub(crate) fn read_json_if_whole<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    Ok(read(path)?.and_then(|bytes| told(from_json(path, &bytes))))
+}
+
+/// The value in the bytes of a file that a deployment writes.
+pub(super) fn from_json<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let message = format!("{} is damaged", path.display());
+        Error::new(ErrorKind::Unexpected, message).with_source(error).with_help("deploy the server again")
+    })
+}
+
+/// What was read; a failure is told, since it must not keep anything else from being read.
+pub(super) fn told<T>(read: Result<T>) -> Option<T> {
+    read.inspect_err(|error| tracing::warn!(%error, "part of the data directory could not be read")).ok()
 }
 
 /// Writes a file so that a crash leaves the old content or the new one: a new file is filled, flushed to the
@@ -86,5 +107,23 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_disk_says_whether_to_look_at_the_configuration_or_to_try_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        write(&file, b"no folder").unwrap();
+        let error = write(&file.join("below"), b"").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConfigInvalid, "{error:?}");
+
+        let full = storage_error("write", &file, io::ErrorKind::StorageFull.into());
+        assert_eq!((full.kind(), full.help().is_some()), (ErrorKind::Unavailable, true));
+        assert_eq!(storage_error("write", &file, io::ErrorKind::Other.into()).kind(), ErrorKind::Unexpected);
     }
 }

@@ -26,14 +26,14 @@ pub(super) fn way_in(socket: &Path) -> PathBuf {
 
 /// Starts the gate for what is to be launched.
 pub(super) async fn start(launcher: &Launcher, sandbox: &Sandbox, launch: &Launch<'_>) -> Result<Arc<Process>> {
-    let folder = launcher.new_folder(launch.server)?;
+    let folder = launcher.new_folder(launch.server).await?;
     let socket = sandbox.socket(folder.path());
     let way_in = way_in(&socket);
     let parent = way_in.parent().unwrap_or(folder.path());
     // Another user is in the container; the folder above lets no other in.
     let made = std::fs::DirBuilder::new().mode(0o755).create(parent);
     made.map_err(|error| storage_error("make", parent, error))?;
-    write_config(&folder.path().join(Process::CONFIG), &config(launcher, launch, &socket, &way_in)?)?;
+    write_config(folder.path().join(Process::CONFIG), config(launcher, launch, &socket, &way_in)?).await?;
     let gate = Process::start(ProcessPlan {
         workerd: &launcher.workerd,
         sandbox,

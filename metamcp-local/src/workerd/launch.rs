@@ -24,6 +24,7 @@ use super::sandbox::Sandbox;
 use super::secrets::Secrets;
 use super::silence::Silence;
 use super::store::Store;
+use crate::blocking::blocking;
 use crate::config::LocalConfig;
 
 /// What every process of a publisher is started with.
@@ -47,6 +48,8 @@ pub(crate) struct Running {
     pub(super) version: VersionId,
     pub(super) settings: WorkerSettings,
     pub(crate) process: Arc<Process>,
+    /// Names it in the URL of a preview, so that only whoever staged it can call it.
+    pub(super) label: Uuid,
 }
 
 /// What is started.
@@ -85,6 +88,15 @@ impl Running {
 }
 
 impl Launcher {
+    /// Works on the store, where it may wait for the disk.
+    pub(super) async fn on_disk<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Store) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let launcher = Arc::clone(self);
+        blocking(move || work(&launcher.store)).await
+    }
+
     /// Starts a version and waits until it is healthy.
     pub(super) async fn launch(&self, launch: Launch<'_>) -> Result<Arc<Running>> {
         let settings = &launch.bundle.artifact.settings;
@@ -93,8 +105,8 @@ impl Launcher {
             None => None,
         };
         let Launch { server, version, bundle, secrets, storage, log, interruption } = launch;
-        let folder = self.new_folder(server)?;
-        let state = self.state_folder(server, settings, storage, folder.path())?;
+        let folder = self.new_folder(server).await?;
+        let state = self.state_folder(server, settings, storage, folder.path()).await?;
         let declared: Vec<_> = secrets.declared(&settings.secrets).collect();
         let text = config::render(&WorkerConfig {
             settings,
@@ -111,7 +123,7 @@ impl Launcher {
             },
             service_workers: &self.config.service_workers,
         })?;
-        write_config(&folder.path().join(Process::CONFIG), &text)?;
+        write_config(folder.path().join(Process::CONFIG), text).await?;
         let process = Process::start(ProcessPlan {
             workerd: &self.workerd,
             sandbox: &self.sandbox,
@@ -129,15 +141,16 @@ impl Launcher {
             interruption,
         })
         .await?;
-        Ok(Arc::new(Running { version: version.clone(), settings: settings.clone(), process }))
+        Ok(Arc::new(Running { version: version.clone(), settings: settings.clone(), process, label: Uuid::new_v4() }))
     }
 
-    pub(super) fn new_folder(&self, server: &ServerRef) -> Result<NewFolder> {
+    pub(super) async fn new_folder(&self, server: &ServerRef) -> Result<NewFolder> {
         let unique = Digest::of_parts([server.id.0.as_bytes().as_slice(), Uuid::new_v4().as_bytes().as_slice()]);
-        NewFolder::make(self.run_folder.join(unique.short(12)))
+        let path = self.run_folder.join(unique.short(12));
+        blocking(move || NewFolder::make(path)).await
     }
 
-    fn state_folder(
+    async fn state_folder(
         &self,
         server: &ServerRef,
         settings: &WorkerSettings,
@@ -149,7 +162,8 @@ impl Launcher {
             Storage::Durable => self.store.state_folder(server.id),
         };
         if settings.has_durable_state() {
-            crate::owner::make_private_folder(&state)?;
+            let folder = state.clone();
+            blocking(move || crate::owner::make_private_folder(&folder)).await?;
         }
         Ok(state)
     }
@@ -168,12 +182,11 @@ fn redactor(declared: &[Declared<'_>], secrets: &Secrets) -> Redactor {
     )
 }
 
-pub(super) fn write_config(path: &Path, text: &str) -> Result<()> {
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()));
-    written.map_err(|error| storage_error("write", path, error))
+pub(super) async fn write_config(path: PathBuf, text: String) -> Result<()> {
+    blocking(move || {
+        let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
+        written.map_err(|error| storage_error("write", &path, error))
+    })
+    .await
 }

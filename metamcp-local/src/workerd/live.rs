@@ -12,19 +12,18 @@ use tracing::Instrument;
 
 use super::bundle::Bundle;
 use super::call::Call;
-use super::files::blocking;
 use super::interruption::{Interrupter, Interruption};
 use super::launch::{Launch, Launcher, Running, Storage};
 use super::log::ServerLog;
 use super::restarts::Restarts;
 use super::secrets::Secrets;
-use super::store::unknown_version;
+use super::store::{Store, unknown_version};
 use super::supervision;
 
 pub(super) use self::switch::{Change, Next};
 
 /// What a call may take beyond its tool's timeout: the runtime answers within it, unless it is caught in a loop.
-const GRACE: Duration = Duration::from_secs(1);
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 /// How long a call waits for a sleeping server or for a switch, beyond the server's start.
 const WAKE_GRACE: Duration = Duration::from_secs(30);
 
@@ -139,7 +138,7 @@ impl Live {
         if let Some(running) = self.running().filter(|running| running.settings.secrets.contains(changed)) {
             return Ok(Some(running));
         }
-        self.launcher.store.put_secrets(self.reference.id, secrets)?;
+        self.keep_secrets(secrets).await?;
         // Perhaps it did not start for want of it.
         *self.restarts() = Restarts::default();
         self.slot.send_modify(|_| {});
@@ -290,7 +289,7 @@ impl Live {
     async fn start(&self, version: &VersionId, turn: &Turn<'_>) -> Result<()> {
         let started = async {
             let bundle = self.read_version(version).await?;
-            let secrets = self.launcher.store.secrets(self.reference.id)?;
+            let secrets = self.kept_secrets().await?;
             self.launch(version, &bundle, &secrets, Storage::Durable, turn.interruption.clone()).await
         };
         match started.await {
@@ -346,20 +345,30 @@ impl Live {
     }
 
     async fn runs_by_itself(&self, version: &VersionId) -> Result<bool> {
-        let (launcher, id, version) = (Arc::clone(&self.launcher), self.reference.id, version.clone());
-        blocking(move || Ok(launcher.store.settings(id, &version)?.runs_by_itself())).await
+        let (id, version) = (self.reference.id, version.clone());
+        self.launcher.on_disk(move |store| Ok(store.settings(id, &version)?.runs_by_itself())).await
     }
 
     /// A version with its files.
     pub(super) async fn read_version(&self, version: &VersionId) -> Result<Bundle> {
-        let (launcher, id, version) = (Arc::clone(&self.launcher), self.reference.id, version.clone());
-        blocking(move || {
-            if !launcher.store.has_version(id, &version)? {
+        let (id, version) = (self.reference.id, version.clone());
+        let read = move |store: &Store| {
+            if !store.has_version(id, &version)? {
                 return Err(unknown_version(&version));
             }
-            launcher.store.read_version(id, &version)
-        })
-        .await
+            store.read_version(id, &version)
+        };
+        self.launcher.on_disk(read).await
+    }
+
+    pub(super) async fn kept_secrets(&self) -> Result<Secrets> {
+        let id = self.reference.id;
+        self.launcher.on_disk(move |store| store.secrets(id)).await
+    }
+
+    async fn keep_secrets(&self, secrets: &Secrets) -> Result<()> {
+        let (id, secrets) = (self.reference.id, secrets.clone());
+        self.launcher.on_disk(move |store| store.put_secrets(id, &secrets)).await
     }
 
     fn nothing_live(&self) -> Error {

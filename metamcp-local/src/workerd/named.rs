@@ -9,6 +9,8 @@ use metamcp_core::Digest;
 pub(super) struct Named {
     bundles: BTreeMap<Digest, usize>,
     modules: BTreeMap<String, usize>,
+    /// Set where something could not be read, which may name anything.
+    keeps_all: bool,
 }
 
 impl Named {
@@ -23,14 +25,34 @@ impl Named {
         }
     }
 
-    /// A version is gone that named a bundle; says whether it was the last one.
-    pub(super) fn release(&mut self, bundle: &Digest) -> bool {
-        release(&mut self.bundles, bundle)
+    /// Something could not be read: from now on nothing counts as unnamed.
+    pub(super) fn keep_all(&mut self) {
+        self.keeps_all = true;
     }
 
-    /// A bundle is gone that had a module; says whether it was the last one.
+    /// Whether a version names a bundle.
+    pub(super) fn has(&self, bundle: &Digest) -> bool {
+        self.bundles.contains_key(bundle)
+    }
+
+    /// Whether nothing names a bundle of this name.
+    pub(super) fn is_unnamed(&self, bundle: &str) -> bool {
+        !self.keeps_all && !bundle.parse().is_ok_and(|digest| self.has(&digest))
+    }
+
+    /// Whether nothing names a module.
+    pub(super) fn is_unnamed_module(&self, module: &str) -> bool {
+        !self.keeps_all && !self.modules.contains_key(module)
+    }
+
+    /// A version is gone that named a bundle; says whether nothing names it now.
+    pub(super) fn release(&mut self, bundle: &Digest) -> bool {
+        release(&mut self.bundles, bundle) && !self.keeps_all
+    }
+
+    /// A bundle is gone that had a module; says whether nothing names it now.
     pub(super) fn release_module(&mut self, module: &String) -> bool {
-        release(&mut self.modules, module)
+        release(&mut self.modules, module) && !self.keeps_all
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use metamcp_core::VersionId;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
+use super::lines::BoundedLines;
 use super::log::{Redactor, ServerLog};
 
 /// How much of a line is read. A secret that begins within the 8 KiB that are kept ends within this, so that it
@@ -23,34 +24,27 @@ impl OutputLines {
     /// Records everything up to the end; whether V8 said that its heap is exhausted.
     pub(super) async fn record(&self, output: impl AsyncRead + Unpin) -> bool {
         let mut reader = BufReader::with_capacity(64 * 1024, output);
-        let mut line = Vec::new();
+        let mut bounded = BoundedLines::new(MAX_READ_BYTES);
         let mut exhausted = false;
         while let Ok(chunk) = reader.fill_buf().await {
             if chunk.is_empty() {
                 break;
             }
             let mut lines = Vec::new();
-            for part in chunk.split_inclusive(|byte| *byte == b'\n') {
-                let text = part.strip_suffix(b"\n").unwrap_or(part);
-                line.extend_from_slice(&text[..text.len().min(MAX_READ_BYTES - line.len())]);
-                if part.ends_with(b"\n") {
-                    lines.extend(self.finish(&mut line));
-                }
-            }
+            bounded.read(chunk, |line| lines.extend(self.finish(line)));
             let length = chunk.len();
             reader.consume(length);
             exhausted |= lines.iter().any(|line| line.contains("JavaScript heap out of memory"));
             self.append(lines).await;
         }
-        let last = self.finish(&mut line);
+        let last = self.finish(bounded.rest());
         self.append(last.into_iter().collect()).await;
         exhausted
     }
 
     /// The line as it is kept; `None` for what only says where in workerd's binary something happened.
-    fn finish(&self, line: &mut Vec<u8>) -> Option<String> {
+    fn finish(&self, line: &[u8]) -> Option<String> {
         let text = String::from_utf8_lossy(line).into_owned();
-        line.clear();
         let noise = text.trim().is_empty() || text.starts_with("stack: ");
         (!noise).then(|| self.redactor.redact(text))
     }

@@ -1,4 +1,4 @@
-//! A supervised workerd process: the only place that starts workerd.
+//! A supervised workerd process: started, watched, and stopped when it no longer answers or its memory is used up.
 
 use std::ffi::OsString;
 use std::fmt::{self, Debug};
@@ -19,6 +19,7 @@ use super::files;
 use super::health;
 use super::interruption::Interruption;
 use super::leftovers;
+use super::lines::BoundedLines;
 use super::log::{Redactor, ServerLog};
 use super::memory;
 use super::output::OutputLines;
@@ -39,6 +40,8 @@ const EXCUSE: Duration = Duration::from_secs(5);
 pub(super) const MEMORY_HEADROOM_MB: u64 = 64;
 /// How long calls in flight may take to end once the memory is full.
 const MEMORY_GRACE: Duration = Duration::from_secs(1);
+/// Longest line of the supervisor or of workerd's control messages.
+const MAX_CONTROL_BYTES: usize = 4 * 1024;
 /// Log lines shown in an error.
 const ERROR_LINES: usize = 8;
 
@@ -186,11 +189,13 @@ impl Process {
         self.exit.borrow().is_none()
     }
 
-    /// Waits for its end.
-    pub(crate) async fn exited(&self) -> Exit {
+    /// Waits for its end, without holding on to it.
+    pub(crate) fn exited(&self) -> impl Future<Output = Exit> + Send + use<> {
         let mut exit = self.exit.clone();
-        let gone = || Exit { text: "was stopped".to_owned() };
-        exit.wait_for(Option::is_some).await.map_or_else(|_| gone(), |exit| exit.clone().unwrap_or_else(gone))
+        async move {
+            let gone = || Exit { text: "was stopped".to_owned() };
+            exit.wait_for(Option::is_some).await.map_or_else(|_| gone(), |exit| exit.clone().unwrap_or_else(gone))
+        }
     }
 
     /// Kills it and waits until nothing is left of it. `reason` is what its callers are told.
@@ -331,15 +336,24 @@ impl Shared {
     }
 }
 
-/// Reads the supervisor's lines and workerd's control messages.
+/// Reads the supervisor's lines and workerd's control messages, which in a container are whatever is written there.
 async fn read_control(stdout: impl AsyncRead + Unpin, shared: Arc<Shared>, listening: watch::Sender<bool>) {
-    let mut lines = BufReader::new(stdout).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        if let Some(pid) = line.strip_prefix("pid ").and_then(|pid| pid.parse().ok()) {
-            shared.pid.store(pid, Ordering::Relaxed);
-        } else if line.contains("\"event\":\"listen\"") {
-            listening.send_replace(true);
+    let mut reader = BufReader::new(stdout);
+    let mut lines = BoundedLines::new(MAX_CONTROL_BYTES);
+    while let Ok(chunk) = reader.fill_buf().await {
+        if chunk.is_empty() {
+            return;
         }
+        lines.read(chunk, |line| {
+            let line = String::from_utf8_lossy(line);
+            if let Some(pid) = line.strip_prefix("pid ").and_then(|pid| pid.parse().ok()) {
+                shared.pid.store(pid, Ordering::Relaxed);
+            } else if line.contains("\"event\":\"listen\"") {
+                listening.send_replace(true);
+            }
+        });
+        let length = chunk.len();
+        reader.consume(length);
     }
 }
 

@@ -42,7 +42,8 @@ const SYSTEM: [&str; 10] = [
     "/usr/share/zoneinfo",
 ];
 /// Namespaces of its own; the network is shared, since the egress gate decides about it.
-const NAMESPACES: [&str; 5] = ["--die-with-parent", "--new-session", "--unshare-pid", "--unshare-ipc", "--unshare-uts"];
+pub(super) const NAMESPACES: [&str; 5] =
+    ["--die-with-parent", "--new-session", "--unshare-pid", "--unshare-ipc", "--unshare-uts"];
 
 /// How processes are started.
 #[derive(Debug)]

@@ -42,8 +42,10 @@ impl Secrets {
     pub(super) fn read(path: &Path) -> Result<Option<Self>> {
         let Some(bytes) = files::read(path)? else { return Ok(None) };
         // The parser's own message may quote a value, so it is left out.
-        let file: File = serde_json::from_slice(&bytes)
-            .map_err(|_| Error::new(ErrorKind::Unexpected, format!("secrets file {} is damaged", path.display())))?;
+        let file: File = serde_json::from_slice(&bytes).map_err(|_| {
+            Error::new(ErrorKind::Unexpected, format!("secrets file {} is damaged", path.display()))
+                .with_help("put it back from a copy, or remove it and set the server's secrets again")
+        })?;
         let values = file.values.into_iter().map(|(name, value)| (name, SecretString::from(value))).collect();
         Ok(Some(Self { state_key: SecretString::from(file.state_key), values }))
     }

@@ -1,19 +1,23 @@
 //! One server: the publisher's operations on its versions and secrets.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use metamcp_core::{Artifact, Endpoint, EnvName, ErrorKind, Result, ServerRef, VersionId};
 use secrecy::SecretString;
-use tokio::sync::{Mutex as AsyncMutex, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, oneshot};
+use uuid::Uuid;
 
 use super::bundle::Bundle;
 use super::call::Call;
-use super::files::blocking;
 use super::launch::{Launcher, Running, Storage};
 use super::live::{Change, Live, Next};
 use super::log::ServerLog;
+use super::secrets::Secrets;
+use super::store::Store;
+use crate::blocking::blocking;
 
 /// A server of the publisher.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub(crate) struct Server {
     launcher: Arc<Launcher>,
     /// One of the publisher's operations at a time.
     operation: AsyncMutex<()>,
+    /// Set once its files are gone.
+    removed: AtomicBool,
     staged: Mutex<HashMap<VersionId, Arc<Running>>>,
 }
 
@@ -29,12 +35,23 @@ impl Server {
     /// A server with its active version, if it has one.
     pub(super) fn new(reference: ServerRef, launcher: Arc<Launcher>, active: Option<VersionId>) -> Self {
         let live = Live::new(reference, Arc::clone(&launcher), active);
-        Self { live, launcher, operation: AsyncMutex::new(()), staged: Mutex::default() }
+        Self {
+            live,
+            launcher,
+            operation: AsyncMutex::new(()),
+            removed: AtomicBool::new(false),
+            staged: Mutex::default(),
+        }
     }
 
     /// Id and name.
     pub(crate) fn reference(&self) -> &ServerRef {
         &self.live.reference
+    }
+
+    /// Whether it was removed: of its name there is no server, or another one.
+    pub(super) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
     }
 
     /// Its log.
@@ -52,13 +69,17 @@ impl Server {
         self.live.call(allowed).await
     }
 
+    /// The staged version that has this label.
+    pub(crate) fn labelled(&self, label: Uuid) -> Option<Arc<Running>> {
+        self.staged().values().find(|running| running.label == label).cloned()
+    }
+
     /// Keeps an artifact as a version and runs it for a preview: the process starts while the files are written.
     pub(super) async fn stage(&self, artifact: &Artifact) -> Result<Arc<Running>> {
-        let _operation = self.operation.lock().await;
+        let _operation = self.operate().await?;
         // Without its secret it would answer nobody, not even the check of its preview.
         if artifact.settings.bearer_secret.is_some() {
-            self.launcher.store.put_server(self.reference())?;
-            self.launcher.store.secrets(self.reference().id)?.authorization(&artifact.settings)?;
+            self.keep_and_read_secrets().await?.authorization(&artifact.settings)?;
         }
         let (launcher, reference, artifact) = (Arc::clone(&self.launcher), self.reference().clone(), artifact.clone());
         let bundle = Bundle::of(launcher.store.root(), artifact.clone());
@@ -90,9 +111,11 @@ impl Server {
 
     /// An endpoint of a version, with what its callers have to send.
     pub(super) async fn endpoint(&self, endpoint: Endpoint, version: &VersionId) -> Result<Endpoint> {
-        let bundle = self.live.read_version(version).await?;
-        let secrets = self.launcher.store.secrets(self.reference().id)?;
-        Ok(match secrets.authorization(&bundle.artifact.settings)? {
+        let (id, version) = (self.reference().id, version.clone());
+        // The modules are not looked at: this comes before every call.
+        let value =
+            self.launcher.on_disk(move |store| store.secrets(id)?.authorization(&store.settings(id, &version)?));
+        Ok(match value.await? {
             Some(value) => endpoint.with_header("authorization", value),
             None => endpoint,
         })
@@ -100,7 +123,7 @@ impl Server {
 
     /// Makes a version live.
     pub(super) async fn activate(&self, version: &VersionId) -> Result<()> {
-        let _operation = self.operation.lock().await;
+        let _operation = self.operate().await?;
         if self.active().as_ref() == Some(version) {
             return Ok(());
         }
@@ -124,6 +147,9 @@ impl Server {
     /// Removes a version that is not live.
     pub(super) async fn discard(&self, version: &VersionId) -> Result<()> {
         let _operation = self.operation.lock().await;
+        if self.is_removed() {
+            return Ok(());
+        }
         if self.active().as_ref() == Some(version) {
             let problem = format!("serves version {version}, so it cannot be discarded");
             let error = self.live.error(ErrorKind::Conflict, &problem);
@@ -138,10 +164,8 @@ impl Server {
 
     /// Sets or (with `None`) removes a secret; a live version that reads it is started anew with it.
     pub(super) async fn put_secret(&self, name: &EnvName, value: Option<SecretString>) -> Result<()> {
-        let _operation = self.operation.lock().await;
-        let store = &self.launcher.store;
-        store.put_server(self.reference())?;
-        let mut secrets = store.secrets(self.reference().id)?;
+        let _operation = self.operate().await?;
+        let mut secrets = self.keep_and_read_secrets().await?;
         match value {
             Some(value) => secrets.set(name, value)?,
             None if !secrets.remove(name) => return Ok(()),
@@ -180,15 +204,29 @@ impl Server {
         self.stop_previews(reason).await;
     }
 
-    /// Stops the server for good and removes its files.
+    /// Stops the server for good and removes its files. Idempotent; after an error it can be tried again.
     pub(super) async fn remove(&self) -> Result<()> {
         // What waits for a process to start waits no longer.
         self.live.interrupt();
         let _operation = self.operation.lock().await;
+        if self.is_removed() {
+            return Ok(());
+        }
         self.live.clear("was unpublished").await;
         self.stop_previews("was unpublished").await;
-        let (launcher, id) = (Arc::clone(&self.launcher), self.reference().id);
-        blocking(move || launcher.store.remove_server(id)).await
+        let id = self.reference().id;
+        self.launcher.on_disk(move |store| store.remove_server(id)).await?;
+        self.removed.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// The turn of one operation. Who waited for a removal must not make files that nobody would remove.
+    async fn operate(&self) -> Result<AsyncMutexGuard<'_, ()>> {
+        let operation = self.operation.lock().await;
+        if self.is_removed() {
+            return Err(self.live.error(ErrorKind::Conflict, "was unpublished meanwhile").with_help("try again"));
+        }
+        Ok(operation)
     }
 
     async fn stop_previews(&self, reason: &str) {
@@ -200,13 +238,23 @@ impl Server {
 
     async fn preview(&self, version: &VersionId, bundle: &Bundle) -> Result<Arc<Running>> {
         let interruption = self.live.interruption();
-        let secrets = self.launcher.store.secrets(self.reference().id)?;
+        let secrets = self.live.kept_secrets().await?;
         self.live.launch(version, bundle, &secrets, Storage::Scratch, interruption).await
     }
 
     async fn forget_version(&self, version: &VersionId) -> Result<()> {
-        let (launcher, id, version) = (Arc::clone(&self.launcher), self.reference().id, version.clone());
-        blocking(move || launcher.store.remove_version(id, &version)).await
+        let (id, version) = (self.reference().id, version.clone());
+        self.launcher.on_disk(move |store| store.remove_version(id, &version)).await
+    }
+
+    /// Keeps the server itself, if it is not kept yet, and reads its secrets.
+    async fn keep_and_read_secrets(&self) -> Result<Secrets> {
+        let reference = self.reference().clone();
+        let read = move |store: &Store| {
+            store.put_server(&reference)?;
+            store.secrets(reference.id)
+        };
+        self.launcher.on_disk(read).await
     }
 
     fn staged(&self) -> MutexGuard<'_, HashMap<VersionId, Arc<Running>>> {

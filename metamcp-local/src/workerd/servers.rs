@@ -14,7 +14,8 @@ pub(crate) struct Servers(RwLock<HashMap<String, Arc<Server>>>);
 impl Servers {
     /// The server of a name.
     pub(crate) fn named(&self, name: &str) -> Option<Arc<Server>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        let servers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        servers.get(name).filter(|found| !found.is_removed()).cloned()
     }
 
     /// The server of this id and name; `None` if there is none, or one with another id.
@@ -25,7 +26,11 @@ impl Servers {
     /// The server of this id and name, made if the name is free.
     pub(super) fn get_or_insert(&self, server: &ServerRef, make: impl FnOnce() -> Server) -> Result<Arc<Server>> {
         let mut servers = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let found = servers.entry(server.name.to_string()).or_insert_with(|| Arc::new(make()));
+        let Some(found) = servers.get(server.name.as_str()).filter(|found| !found.is_removed()) else {
+            let new = Arc::new(make());
+            servers.insert(server.name.to_string(), Arc::clone(&new));
+            return Ok(new);
+        };
         if found.reference().id != server.id {
             let message = format!("the name {} belongs to another server", server.name);
             return Err(Error::new(ErrorKind::AlreadyExists, message).with_help("choose another name"));
@@ -33,16 +38,19 @@ impl Servers {
         Ok(Arc::clone(found))
     }
 
-    /// Takes a server out.
-    pub(super) fn remove(&self, server: &ServerRef) -> Option<Arc<Server>> {
-        let found = self.get(server)?;
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(server.name.as_str());
-        Some(found)
+    /// Takes out a server that was removed, unless another one has its name already.
+    pub(super) fn forget(&self, removed: &Arc<Server>) {
+        let mut servers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let name = removed.reference().name.as_str();
+        if servers.get(name).is_some_and(|found| Arc::ptr_eq(found, removed)) {
+            servers.remove(name);
+        }
     }
 
     /// All of them, in order of names.
     pub(super) fn all(&self) -> Vec<Arc<Server>> {
-        let mut servers: Vec<_> = self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let servers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut servers: Vec<_> = servers.values().filter(|found| !found.is_removed()).cloned().collect();
         servers.sort_by(|a, b| a.reference().name.cmp(&b.reference().name));
         servers
     }

@@ -12,7 +12,7 @@
 //!
 //! *Invariant:* every file is written whole before the one that names it: modules, then bundle, then version,
 //! then `active`. A crash at any point leaves the old state or the new one, and perhaps files nobody names,
-//! which the next [`Store::open`] removes.
+//! which the next [`Store::open`] removes. A file that cannot be read fails what needs it, and nothing else.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -39,6 +39,13 @@ pub(super) struct Store {
     named: Mutex<Named>,
 }
 
+/// A server's versions, as far as they can be read.
+#[derive(Debug, Default)]
+struct Versions {
+    readable: Vec<VersionFile>,
+    are_all: bool,
+}
+
 /// A version as it is kept.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -50,12 +57,13 @@ pub(super) struct VersionFile {
 }
 
 impl Store {
-    /// Opens the store below a data directory and removes what a crash left over.
+    /// Opens the store below a data directory and removes what a crash left over. What cannot be read stays.
     pub(super) fn open(root: &Path) -> Result<Self> {
         for folder in ["modules", "bundles", "servers"] {
             make_private_folder(&root.join(folder))?;
         }
         let store = Self { root: root.to_owned(), named: Mutex::default() };
+        store.remove_unfinished()?;
         store.remove_unnamed(&mut store.named())?;
         Ok(store)
     }
@@ -65,22 +73,26 @@ impl Store {
         &self.root
     }
 
-    /// Every server there is.
+    /// Every server that can be read.
     pub(super) fn servers(&self) -> Result<Vec<ServerRef>> {
-        let mut servers = Vec::new();
-        for name in names_in(&self.root.join("servers"))? {
-            // A folder without its file is a server whose making or removal was cut off.
-            servers.extend(files::read_json::<ServerRef>(&self.root.join("servers").join(name).join("server.json"))?);
-        }
+        let ids = self.ids()?.into_iter();
+        let read = ids.filter_map(|id| files::told(files::read_json::<ServerRef>(&self.server_path(id))).flatten());
+        let mut servers: Vec<_> = read.collect();
         servers.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(servers)
     }
 
-    /// Makes a server's folder. Idempotent.
+    /// Whether there is something of a server, be it damaged.
+    pub(super) fn has_files(&self, id: ServerId) -> Result<bool> {
+        let folder = self.folder(id);
+        folder.try_exists().map_err(|error| storage_error("look for", &folder, error))
+    }
+
+    /// Makes a server's folder, and its file anew where that is damaged. Idempotent.
     pub(super) fn put_server(&self, server: &ServerRef) -> Result<()> {
         make_private_folder(&self.folder(server.id).join("versions"))?;
-        let path = self.folder(server.id).join("server.json");
-        if files::read_json::<ServerRef>(&path)?.as_ref() == Some(server) {
+        let path = self.server_path(server.id);
+        if files::read_json_if_whole::<ServerRef>(&path)?.as_ref() == Some(server) {
             Ok(())
         } else {
             files::write_json(&path, server)
@@ -91,10 +103,10 @@ impl Store {
     pub(super) fn remove_server(&self, id: ServerId) -> Result<()> {
         let folder = self.folder(id);
         // Bundles of versions that cannot be read stay until the next start.
-        let versions = self.version_files(id).unwrap_or_default();
-        files::remove(&folder.join("server.json"))?;
+        let versions = files::told(self.version_files(id)).unwrap_or_default();
+        files::remove(&self.server_path(id))?;
         files::remove_folder(&folder)?;
-        self.release(&versions)
+        self.release(&versions.readable)
     }
 
     /// Keeps an artifact as a new version of a server, which is made if it is new.
@@ -155,11 +167,12 @@ impl Store {
         self.release(file.as_slice())
     }
 
-    /// A server's versions, newest first.
+    /// A server's versions that can be read, newest first.
     pub(super) fn versions(&self, id: ServerId) -> Result<Vec<PublishedVersion>> {
         let active = self.active(id)?;
         let mut versions: Vec<_> = self
             .version_files(id)?
+            .readable
             .into_iter()
             .map(|file| PublishedVersion {
                 active: active.as_ref() == Some(&file.version),
@@ -177,9 +190,9 @@ impl Store {
         Ok(files::read(&self.version_path(id, version))?.is_some())
     }
 
-    /// The version that is served.
+    /// The version that is served; none where that cannot be told.
     pub(super) fn active(&self, id: ServerId) -> Result<Option<VersionId>> {
-        files::read_json(&self.folder(id).join("active"))
+        files::read_json_if_whole(&self.folder(id).join("active"))
     }
 
     /// Says which version is served from now on.
@@ -223,6 +236,10 @@ impl Store {
         self.root.join("servers").join(id.to_string())
     }
 
+    fn server_path(&self, id: ServerId) -> PathBuf {
+        self.folder(id).join("server.json")
+    }
+
     fn secrets_path(&self, id: ServerId) -> PathBuf {
         self.folder(id).join("secrets.json")
     }
@@ -235,13 +252,35 @@ impl Store {
         files::read_json(&self.version_path(id, version))?.ok_or_else(|| unknown_version(version))
     }
 
-    fn version_files(&self, id: ServerId) -> Result<Vec<VersionFile>> {
+    fn version_files(&self, id: ServerId) -> Result<Versions> {
         let folder = self.folder(id).join("versions");
-        let mut files = Vec::new();
+        let mut versions = Versions { readable: Vec::new(), are_all: true };
         for name in names_in(&folder)?.iter().filter(|name| is_finished_json(name)) {
-            files.extend(files::read_json(&folder.join(name))?);
+            let path = folder.join(name);
+            let Some(bytes) = files::read(&path)? else { continue };
+            let file = files::told(files::from_json(&path, &bytes));
+            versions.are_all &= file.is_some();
+            versions.readable.extend(file);
         }
-        Ok(files)
+        Ok(versions)
+    }
+
+    /// Ids of all servers that have a folder.
+    fn ids(&self) -> Result<Vec<ServerId>> {
+        let names = names_in(&self.root.join("servers"))?;
+        Ok(names.iter().filter_map(|name| name.parse().ok().map(ServerId)).collect())
+    }
+
+    /// Removes servers whose making or removal was cut off: folders without the file that makes them one.
+    fn remove_unfinished(&self) -> Result<()> {
+        for id in self.ids()? {
+            if self.server_path(id).try_exists().is_ok_and(|exists| !exists)
+                && let Err(error) = files::remove_folder(&self.folder(id))
+            {
+                tracing::warn!(%error, "what is left of a server that was removed stays until the next start");
+            }
+        }
+        Ok(())
     }
 
     /// Removes the bundles of versions that are gone, and their modules, where nothing else names them.
@@ -262,16 +301,30 @@ impl Store {
 
     /// Looks at everything: counts what is named and removes bundles and modules that nothing names.
     fn remove_unnamed(&self, named: &mut Named) -> Result<()> {
-        let mut bundles = Vec::new();
-        for server in self.servers()? {
-            bundles.extend(self.version_files(server.id)?.into_iter().map(|file| file.artifact));
-        }
-        let modules = bundle::remove_all_but(&self.root, &bundles.iter().copied().collect())?;
         *named = Named::default();
-        for bundle in bundles {
-            named.add(bundle, modules.get(&bundle).unwrap_or(&BTreeSet::new()));
+        for id in self.ids()? {
+            let versions = files::told(self.version_files(id)).unwrap_or_default();
+            if !versions.are_all {
+                named.keep_all();
+            }
+            for bundle in versions.readable.iter().map(|file| file.artifact) {
+                self.count(named, bundle);
+            }
         }
-        Ok(())
+        bundle::remove_unnamed(&self.root, named)
+    }
+
+    /// Counts a version that names a bundle.
+    fn count(&self, named: &mut Named, bundle: Digest) {
+        let modules = if named.has(&bundle) {
+            Some(BTreeSet::new())
+        } else {
+            files::told(bundle::kept_modules(&self.root, &bundle))
+        };
+        if modules.is_none() {
+            named.keep_all();
+        }
+        named.add(bundle, &modules.unwrap_or_default());
     }
 
     fn named(&self) -> MutexGuard<'_, Named> {

@@ -6,7 +6,13 @@ ulimit -n 4096 2>/dev/null
 "$@" </dev/null 3>&1 >&2 4<&- &
 child=$!
 exec 2>/dev/null
-{ read -r _ <&4; kill -KILL "$child"; } </dev/null >/dev/null &
+# What bubblewrap starts does not die with it before it has asked for that, so it is killed by name.
+{
+  read -r _ <&4
+  kill -STOP "$child"
+  read -r inner <"/proc/$child/task/$child/children"
+  kill -KILL $inner "$child"
+} </dev/null >/dev/null &
 watcher=$!
 exec 4<&-
 echo "pid $child"
@@ -14,4 +20,5 @@ exec >/dev/null
 wait "$child"
 status=$?
 kill -KILL "$watcher"
+wait "$watcher"
 exit "$status"

@@ -2,7 +2,6 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has to fail")]
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,6 +92,7 @@ pub(crate) async fn sh(environment: &dyn Environment, line: &str) -> CommandOutp
 
 /// A command with a variable.
 pub(crate) fn with_variable(line: &str, name: &str, value: &str) -> Command {
-    let variables = BTreeMap::from([(name.to_owned(), value.to_owned())]);
-    Command { variables, ..Command::new(line, Duration::from_secs(60)) }
+    let mut command = Command::new(line, Duration::from_secs(60));
+    command.variables.insert(name.to_owned(), value.to_owned());
+    command
 }

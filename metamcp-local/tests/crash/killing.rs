@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use metamcp_core::registry::{
     ApiKeyRecord, AuditEntry, ClientConnection, DeploymentRecord, Expect, Lease, ListOptions, LiveState, Page,
-    Revision, ServerRecord, ServerSummary, VersionRecord,
+    Revision, ServerRecord, ServerSummary, ToolPlace, ToolSummary, VersionRecord,
 };
 use metamcp_core::{
     Artifact, Backends, Builder, Digest, Endpoint, EnvName, LogLine, LogOptions, PublishedServer, PublishedVersion,
@@ -126,8 +126,8 @@ impl Registry for Killing<dyn Registry> {
     async fn remove_server(&self, id: ServerId) -> Result<()> {
         changing!(self, remove_server(id))
     }
-    async fn put_version(&self, version: &VersionRecord) -> Result<()> {
-        changing!(self, put_version(version))
+    async fn put_version(&self, version: &VersionRecord, deployment: &DeploymentRecord, lease: &Lease) -> Result<u32> {
+        changing!(self, put_version(version, deployment, lease))
     }
     async fn remove_version(&self, id: ServerId, version: &VersionId) -> Result<()> {
         changing!(self, remove_version(id, version))
@@ -146,6 +146,9 @@ impl Registry for Killing<dyn Registry> {
     async fn acquire_lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<Lease> {
         changing!(self, acquire_lease(name, holder, ttl))
     }
+    async fn lease_server(&self, key: &ServerKey, holder: &str, ttl: Duration) -> Result<(ServerRecord, Lease)> {
+        changing!(self, lease_server(key, holder, ttl))
+    }
     async fn release_lease(&self, lease: &Lease) -> Result<()> {
         changing!(self, release_lease(lease))
     }
@@ -160,6 +163,9 @@ impl Registry for Killing<dyn Registry> {
     }
     async fn list_servers(&self, options: &ListOptions) -> Result<Page<ServerSummary>> {
         self.inner.list_servers(options).await
+    }
+    async fn list_tools(&self, after: Option<ToolPlace>, limit: u32) -> Result<Vec<ToolSummary>> {
+        self.inner.list_tools(after, limit).await
     }
     async fn list_versions(&self, id: ServerId) -> Result<Vec<VersionRecord>> {
         self.inner.list_versions(id).await

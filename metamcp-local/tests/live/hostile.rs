@@ -21,7 +21,6 @@ const PIECES: &[&str] = &[
     "-->",
     "//",
     "\u{2028}globalThis.canary = 1;\u{2029}",
-    "\u{feff}",
     "$&",
     "$1",
     "$`",

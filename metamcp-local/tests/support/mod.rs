@@ -7,10 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use metamcp_core::bundle::Toolchain;
-use metamcp_core::{
-    Artifact, COMPATIBILITY_DATE, EffectiveLimits, Endpoint, Module, ModuleKind, Publisher, ServerId, ServerRef,
-    VersionId, WorkerSettings,
-};
+use metamcp_core::{Artifact, Endpoint, Module, ModuleKind, Publisher, ServerId, ServerRef, VersionId, WorkerSettings};
 use metamcp_local::{DataDirectory, LocalConfig, WorkerdConfig, WorkerdPublisher};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -91,21 +88,7 @@ pub(crate) fn artifact(server: &ServerRef, source: &str) -> Artifact {
 }
 
 pub(crate) fn settings(server: &ServerRef) -> WorkerSettings {
-    WorkerSettings {
-        name: server.name.clone(),
-        compatibility_date: COMPATIBILITY_DATE.to_owned(),
-        compatibility_flags: Vec::new(),
-        vars: BTreeMap::new(),
-        secrets: Vec::new(),
-        bearer_secret: None,
-        bindings: BTreeMap::new(),
-        durable_objects: Vec::new(),
-        crons: Vec::new(),
-        egress: None,
-        limits: EffectiveLimits::default(),
-        tool_timeouts_ms: BTreeMap::new(),
-        dependencies: BTreeMap::new(),
-    }
+    WorkerSettings::new(server.name.clone())
 }
 
 /// A Worker whose tools are the given JavaScript methods of one object, each `(arguments, env, request)`.

@@ -73,7 +73,7 @@ function kept(result: CallToolResult, maxResultBytes: number): Outcome {
 const LONGEST_MESSAGE = 1000;
 
 function shortened(message: string): string {
-  return message.length <= LONGEST_MESSAGE ? message : `${message.slice(0, LONGEST_MESSAGE)}…`;
+  return message.length <= LONGEST_MESSAGE ? message : `${message.slice(0, LONGEST_MESSAGE).toWellFormed()}…`;
 }
 
 /** A client is asked only for what it said it can give, as in a call that is no task. */

@@ -125,7 +125,7 @@ describe("the queue", () => {
 
   test("what is retried is waited for again, and what stays blocked is given up in the end", async () => {
     const failed = await enqueue("fails", { maxAttempts: 1 });
-    const blocked = await enqueue("point", { dependsOn: [failed], ttlMs: 1000 });
+    const blocked = await enqueue("point", { dependsOn: [failed], ttlMs: 5000 });
     await until(blocked, "blocked");
     assert.equal((await until(blocked, "cancelled")).reason, `depends on task ${failed}, which is failed`);
     const slow = await enqueue("waits", { maxAttempts: 1 });
@@ -185,7 +185,7 @@ describe("the queue", () => {
   });
 
   test("the result's time is over after its ttl", async () => {
-    const task = { tool: "echo", arguments: { text: "short" }, ttlMs: 1000, idempotencyKey: "short" };
+    const task = { tool: "echo", arguments: { text: "short" }, ttlMs: 5000, idempotencyKey: "short" };
     const { id } = await use("enqueue_task", task);
     await until(id, "completed");
     const keeps = await enqueue("point", { dependsOn: [id], delayMs: 3_600_000 });

@@ -1,4 +1,5 @@
 import { quoted, UpstreamFailure } from "./failure.ts";
+import { wellFormedJson } from "./runtime/json.ts";
 import { isObject } from "./runtime/schema.ts";
 import { readEvents, readText, type Bounds } from "./stream.ts";
 
@@ -150,7 +151,7 @@ async function readAnswer(
 function parse(text: string): Record<string, unknown> {
   let message: unknown;
   try {
-    message = JSON.parse(text);
+    message = JSON.parse(wellFormedJson(text));
   } catch {
     throw new UpstreamFailure("invalid", "answered with what is not JSON");
   }

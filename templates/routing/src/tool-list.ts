@@ -106,8 +106,23 @@ function isDeeper(value: unknown, levels: number): boolean {
   return levels === 0 || Object.values(value).some((member) => isDeeper(member, levels - 1));
 }
 
-/** Control characters, direction overrides and isolates, and the invisible tag characters: a model reads them, and nobody sees them. */
-const HIDES_TEXT = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069\u{e0000}-\u{e007f}]/u;
+/** They shape the character before them, in emoji and some scripts; anywhere else they hide text. */
+const JOINERS = String.raw`\u200c\u200d\ufe00-\ufe0f\u{e0100}-\u{e01ef}`;
+const SHAPED = String.raw`[^\u0000-\u007f${JOINERS}]`;
+/**
+ * What a model reads and nobody sees: control characters, marks, overrides and isolates of direction, characters without
+ * width, tags, and joiners that join nothing. Meta-MCP itself knows the same ones (`text.rs` of `metamcp-core`).
+ */
+const HIDES_TEXT = new RegExp(
+  [
+    String.raw`[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\u{e0000}-\u{e007f}]`,
+    String.raw`\r(?!\n)`,
+    String.raw`(?<!${SHAPED}|\ufe0f)\u200d`,
+    String.raw`(?<!${SHAPED}|[#*0-9])\ufe0f`,
+    String.raw`(?<!${SHAPED})[\u200c\ufe00-\ufe0e\u{e0100}-\u{e01ef}]`,
+  ].join("|"),
+  "u",
+);
 
 /** The first such character of any text within, as four digits or more. */
 function hidingCharacter(value: unknown): string | undefined {

@@ -21,7 +21,7 @@ export interface BodyContext {
   readonly requestId: string | number;
   /** Tells the client how far the work is; does nothing when the client did not ask for it. */
   progress(done: number, total?: number, message?: string): Promise<void>;
-  /** Sends a log message to the client. */
+  /** Sends a log message to the client, and writes it to the server's log. */
   log(level: LoggingLevel, data: unknown): Promise<void>;
   /** Calls another tool of this server, with the same checks and limits as a call from outside. */
   callTool(name: string, parameters?: Record<string, unknown>): Promise<CallToolResult>;
@@ -55,7 +55,17 @@ export interface ContextParts {
   resourceUpdated(uri: string): Promise<void>;
 }
 
-const LEVELS = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+/** The methods of the console that levels are written by. */
+const METHODS: Readonly<Record<LoggingLevel, "debug" | "info" | "warn" | "error">> = {
+  debug: "debug",
+  info: "info",
+  notice: "info",
+  warning: "warn",
+  error: "error",
+  critical: "error",
+  alert: "error",
+  emergency: "error",
+};
 
 export function createContext(parts: ContextParts): BodyContext {
   const { request, signal, questions, aside, callTool, resourceUpdated } = parts;
@@ -83,36 +93,41 @@ export function createContext(parts: ContextParts): BodyContext {
         progressToken,
         progress: done,
         ...(total !== undefined && { total }),
-        ...(message !== undefined && { message: String(message) }),
+        ...(message !== undefined && { message: String(message).toWellFormed() }),
       };
       await mcpReq.notify({ method: "notifications/progress", params });
     },
 
     async log(level, data) {
-      if (!LEVELS.includes(level)) throw new TypeError(`ctx.log knows the levels ${LEVELS.join(", ")}`);
-      const plain = JSON.parse(toJson(data));
-      if (mcpReq === undefined) console.log(level, JSON.stringify(plain));
-      else await mcpReq.log(level, plain);
+      if (!Object.hasOwn(METHODS, level)) throw new TypeError(`ctx.log knows the levels ${Object.keys(METHODS).join(", ")}`);
+      const said = plain(data);
+      console[METHODS[level]](level, typeof said === "string" ? said : JSON.stringify(said));
+      await mcpReq?.log(level, said);
     },
 
-    callTool: (name, parameters = {}) => callTool(name, JSON.parse(toJson(parameters))),
+    callTool: (name, parameters = {}) => callTool(name, plain(parameters)),
 
     get clientCapabilities() {
       return structuredClone(questions?.capabilities ?? {});
     },
     elicit: async (parameters, options = {}) =>
-      ask("elicit", options, { kind: "elicit", request: inputRequired.elicit(parameters as never) }),
+      ask("elicit", options, { kind: "elicit", request: inputRequired.elicit(plain(parameters) as never) }),
     sample: async (parameters, options = {}) =>
-      ask("sample", options, { kind: "sampling", request: inputRequired.createMessage(parameters) }),
+      ask("sample", options, { kind: "sampling", request: inputRequired.createMessage(plain(parameters)) }),
     listRoots: async (options = {}) => ask("listRoots", options, { kind: "roots", request: inputRequired.listRoots() }),
     resourceUpdated: async (uri) => resourceUpdated(String(uri)),
   });
+}
+
+/** What the other side will read of a value. */
+function plain<Value>(value: Value): Value {
+  return JSON.parse(toJson(value));
 }
 
 const LONGEST_KEY = 128;
 
 function keyOf({ key }: AskOptions): string | undefined {
   if (key === undefined) return undefined;
-  if (typeof key === "string" && key !== "" && key.length <= LONGEST_KEY) return key;
+  if (typeof key === "string" && key !== "" && key.length <= LONGEST_KEY) return key.toWellFormed();
   throw new TypeError(`the key of a question is a text of 1 to ${LONGEST_KEY} characters`);
 }

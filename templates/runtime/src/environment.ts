@@ -6,11 +6,13 @@ export type Environment = Readonly<Record<string, unknown>>;
 /** Bindings of the runtime itself, which bodies never see. */
 const ALLOWED_HOSTS = "METAMCP_HOSTS";
 const STATE_KEY = "METAMCP_STATE_KEY";
+const CHECK_KEY = "METAMCP_CHECK_KEY";
+const OWN: ReadonlySet<string> = new Set([ALLOWED_HOSTS, STATE_KEY, CHECK_KEY]);
 
 /** The part of the environment that the definition declares: all that a body may see. */
 export function bodyEnvironment(definition: Definition, env: Environment): Environment {
   const declared = [...definition.vars, ...definition.secrets, ...definition.bindings];
-  const visible = declared.filter((name) => env[name] !== undefined && name !== ALLOWED_HOSTS && name !== STATE_KEY);
+  const visible = declared.filter((name) => env[name] !== undefined && !OWN.has(name));
   return Object.freeze(Object.fromEntries(visible.map((name) => [name, env[name]])));
 }
 
@@ -30,4 +32,19 @@ export function allowedHosts(env: Environment): ReadonlySet<string> | undefined 
 export function requestStateKey(env: Environment): Uint8Array | undefined {
   const key = env[STATE_KEY];
   return typeof key === "string" ? Uint8Array.from(atob(key), (character) => character.charCodeAt(0)) : undefined;
+}
+
+/** The values that may not be logged, by name: declared secrets, the one of callers, and the runtime's own keys. */
+export function secretValues({ secrets, auth }: Definition, env: Environment): [name: string, value: string][] {
+  const names = [...secrets, ...(auth === "none" ? [] : [auth.bearer.secret]), STATE_KEY, CHECK_KEY];
+  return names.flatMap((name) => {
+    const value = env[name];
+    return typeof value === "string" ? [[name, value] as [string, string]] : [];
+  });
+}
+
+/** A bearer token of the publisher's own, with which it checks a server whose secret it cannot read. */
+export function checkKey(env: Environment): string | undefined {
+  const key = env[CHECK_KEY];
+  return typeof key === "string" && key !== "" ? key : undefined;
 }

@@ -1,3 +1,5 @@
+import { wellFormedJson } from "./json.ts";
+
 /**
  * Why a call failed: its arguments are not what the tool takes, no slot was free, its time was up, whoever called
  * ended it, the body threw, or it returned what it may not return. A body ran in the last four cases only.
@@ -12,7 +14,7 @@ export class BodyFailure extends Error {
     message: string,
     readonly kind: FailureKind = "output",
   ) {
-    super(message);
+    super(message.toWellFormed());
   }
 
   /** Not `instanceof`, which a thrown proxy can answer with a throw of its own. */
@@ -57,7 +59,7 @@ function describe(thrown: unknown): string {
     return name === "Error" ? message : `${name}: ${message}`;
   }
   if (typeof thrown === "string") return thrown;
-  if (typeof thrown === "object" && thrown !== null) return `the body threw ${JSON.stringify(thrown)}`;
+  if (typeof thrown === "object" && thrown !== null) return `the body threw ${wellFormedJson(JSON.stringify(thrown))}`;
   return `the body threw ${String(thrown)}`;
 }
 

@@ -8,18 +8,20 @@ import {
 import { jsonRpcError } from "./answer.ts";
 import type { Host } from "./call.ts";
 import { createCatalog, type Catalog, type Generated } from "./catalog.ts";
-import { bodyEnvironment, requestStateKey, type Environment } from "./environment.ts";
+import { bodyEnvironment, requestStateKey, secretValues, type Environment } from "./environment.ts";
 import type { Extension } from "./extension.ts";
 import { createGuard } from "./guard.ts";
 import { createStateCodec } from "./input.ts";
-import { holdsInfinity } from "./json.ts";
+import { holdsInfinity, wellFormedJson } from "./json.ts";
 import { plainEra, serveLegacy } from "./legacy.ts";
 import { lockIntrinsics } from "./lockdown.ts";
+import { guardLogs, hideInLogs } from "./log.ts";
 import { createPlainCalls } from "./plain-call.ts";
 import { DefinitionServer, type BegunCall } from "./server.ts";
 import { createSessionClass } from "./session.ts";
 import { createSessionRoute, type SessionRoute } from "./session-route.ts";
 import { createListening } from "./subscription.ts";
+import { logUncaught } from "./uncaught.ts";
 
 type Fetch = (request: Request) => Promise<Response>;
 type Endpoint = (request: Request, path: string) => Promise<Response>;
@@ -38,6 +40,8 @@ export interface ServerWorker {
 export function createWorker(generated: Generated, extension: Extension = {}): ServerWorker {
   const catalog = createCatalog(generated, extension);
   // Modules have run by now, those of npm packages too; bodies have not.
+  guardLogs();
+  logUncaught(catalog);
   lockIntrinsics();
   // workerd hands over the same environment again and again, so what depends on it is made once too.
   const host = oncePerEnvironment((env) => createHost(catalog, extension, env));
@@ -67,6 +71,8 @@ function oncePerEnvironment<Made extends object>(make: (env: Environment) => Mad
 
 function createHost(catalog: Catalog, extension: Extension, env: Environment): Host {
   const environment = bodyEnvironment(catalog.definition, env);
+  // Before any body runs, and on the same way for those that a Durable Object runs.
+  hideInLogs(secretValues(catalog.definition, env));
   return { catalog, extension, environment, bindings: env, stateCodec: createStateCodec(requestStateKey(env)) };
 }
 
@@ -107,11 +113,13 @@ function createProtocol(host: Host, sessions: SessionRoute | undefined): Fetch {
     if (!isJsonContentType(request.headers.get("content-type"))) {
       return jsonRpcError(415, -32000, "Unsupported Media Type: Content-Type must be application/json");
     }
-    const text = await readBounded(request);
-    if (text === undefined) {
+    const received = await readBounded(request);
+    if (received === undefined) {
       await discardBody(request);
       return jsonRpcError(413, -32000, `Payload Too Large: Request body must not exceed ${DEFAULT_MAX_REQUEST_BODY_SIZE} bytes`);
     }
+    // What a client sends is part of many an answer.
+    const text = wellFormedJson(received);
     let message: unknown;
     try {
       message = JSON.parse(text);

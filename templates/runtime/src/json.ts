@@ -18,7 +18,7 @@ const ADVICE: [constructor: abstract new (...parameters: never[]) => unknown, ad
   [ReadableStream, "a ReadableStream: read it first"],
 ];
 
-/** The value as JSON text. Throws `NotJson` for what JSON cannot express. */
+/** The value as JSON text, which is well-formed. Throws `NotJson` for what JSON cannot express. */
 export function toJson(value: unknown): string {
   let text: string | undefined;
   try {
@@ -29,7 +29,19 @@ export function toJson(value: unknown): string {
     throw new NotJson(`cannot be written as JSON: ${firstLine(error)}`);
   }
   if (text === undefined) throw new NotJson(`is ${typeof value}, which JSON cannot express`);
-  return text;
+  return wellFormedJson(text);
+}
+
+/** Escapes in JSON text: whole pairs of surrogates, halves of one (which are captured), and all others. */
+const ESCAPES = /\\(?:u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|(u[dD][89a-fA-F][\da-fA-F]{2})|[^])/g;
+
+/**
+ * JSON text without halves of surrogate pairs, such as cutting a text in the middle of an emoji leaves: strict parsers
+ * refuse them. In the place of each stands U+FFFD.
+ */
+export function wellFormedJson(text: string): string {
+  if (!text.includes("\\ud") && !text.includes("\\uD")) return text;
+  return text.replace(ESCAPES, (escape: string, half?: string) => (half === undefined ? escape : "\ufffd"));
 }
 
 function strict(this: unknown, key: string, value: unknown): unknown {

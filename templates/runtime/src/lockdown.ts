@@ -6,21 +6,30 @@
  * New globals stay possible, and so do own properties of any name on the objects that bodies make.
  */
 export function lockIntrinsics(): void {
+  const inherited = inheritedObjects();
   for (const object of intrinsics()) {
-    const inherited = INHERITED.has(object);
-    for (const key of Reflect.ownKeys(object)) lockProperty(object, key, inherited);
-    // Bodies may keep things between calls in globals of their own.
-    if (object !== globalThis) Object.preventExtensions(object);
+    for (const key of Reflect.ownKeys(object)) {
+      if (object !== console || !WRITTEN_BY_NODE.has(key)) lockProperty(object, key, inherited.has(object));
+    }
+    // Bodies may keep things between calls in globals of their own, and `node:console` adds to the console.
+    if (object !== globalThis && object !== console) Object.preventExtensions(object);
   }
 }
 
+/** What `node:console` writes over when it is first imported; both only say in Node's words that they do not work. */
+const WRITTEN_BY_NODE: ReadonlySet<PropertyKey> = new Set(["context", "createTask"]);
+
 /** What classes and plain objects of bodies inherit from, and now and then assign over: `error.name = "Sad"`. */
-const INHERITED: ReadonlySet<object> = new Set([
-  Object.prototype,
-  ...[Error, TypeError, RangeError, SyntaxError, ReferenceError, EvalError, URIError, AggregateError].map(
-    ({ prototype }) => prototype,
-  ),
-]);
+function inheritedObjects(): ReadonlySet<object> {
+  const errors = [Error, TypeError, RangeError, SyntaxError, ReferenceError, EvalError, URIError, AggregateError];
+  // Node's streams assign over `EventEmitter` when they are first imported, and each emitter does when it is made.
+  const emitter = (globalThis as { process?: { constructor: Function } }).process?.constructor;
+  return new Set<object>([
+    Object.prototype,
+    ...errors.map(({ prototype }) => prototype),
+    ...(emitter === undefined ? [] : [emitter, emitter.prototype]),
+  ]);
+}
 
 function lockProperty(object: object, key: PropertyKey, inherited: boolean): void {
   const property = Reflect.getOwnPropertyDescriptor(object, key);
@@ -35,6 +44,7 @@ function assignable(object: object, key: PropertyKey, value: unknown): PropertyD
   return {
     get: () => value,
     set(this: object, assigned: unknown) {
+      if (this === object && Object.is(assigned, value)) return;
       if (this === object) throw new TypeError(`Cannot assign to read only property '${String(key)}'`);
       Reflect.defineProperty(this, key, { value: assigned, writable: true, enumerable: true, configurable: true });
     },

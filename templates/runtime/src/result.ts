@@ -95,11 +95,11 @@ function wrapValue(returned: unknown, structured: boolean, bounds: ResultBounds)
   const content: CallToolResult["content"] = [{ type: "text", text }];
   if (!structured) return { content };
   // Through JSON, so that the schema sees what the client will see.
-  return { content, structuredContent: typeof returned === "string" ? returned : JSON.parse(text) };
+  return { content, structuredContent: typeof returned === "string" ? text : JSON.parse(text) };
 }
 
 function boundedText(returned: unknown, bounds: ResultBounds): string {
-  const text = typeof returned === "string" ? returned : writeJson(returned);
+  const text = typeof returned === "string" ? returned.toWellFormed() : writeJson(returned);
   const bytes = exceedsBytes(text, bounds.responseBytes);
   if (bytes !== undefined) throw tooLarge(bytes, bounds.responseBytes);
   return text;

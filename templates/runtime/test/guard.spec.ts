@@ -87,15 +87,35 @@ describe("with a bearer token", () => {
   });
 });
 
+describe("with a key of the publisher's", () => {
+  let server: RunningServer;
+  before(async () => {
+    const environment = { TOKEN: "s3cret", METAMCP_CHECK_KEY: "check" };
+    server = await startServer(entry, generateServer({ auth: { bearer: { secret: "TOKEN" } }, environment }));
+  });
+  after(() => server?.stop());
+
+  test("either opens the server, and nothing else", async () => {
+    for (const token of ["s3cret", "check"]) {
+      assert.equal((await post(server, { authorization: `Bearer ${token}` })).status, 200);
+    }
+    for (const token of ["s3cretcheck", "undefined"]) {
+      assert.equal((await post(server, { authorization: `Bearer ${token}` })).status, 401);
+    }
+  });
+});
+
 describe("with a bearer token that is not set", () => {
   let server: RunningServer;
   before(async () => {
-    server = await startServer(entry, generateServer({ auth: { bearer: { secret: "TOKEN" } } }));
+    const environment = { METAMCP_CHECK_KEY: "check" };
+    server = await startServer(entry, generateServer({ auth: { bearer: { secret: "TOKEN" } }, environment }));
   });
   after(() => server?.stop());
 
   test("the server is closed", async () => {
     assert.equal((await post(server, { authorization: "Bearer undefined" })).status, 503);
+    assert.equal((await post(server, { authorization: "Bearer check" })).status, 503);
     assert.equal((await post(server, {})).status, 503);
   });
 });

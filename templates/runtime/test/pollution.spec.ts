@@ -26,14 +26,27 @@ const POLLUTIONS: Record<string, string> = {
   maps: "Map.prototype.get = () => undefined; WeakMap.prototype.get = () => () => new Promise(() => {}); Set.prototype.has = () => false;",
   objects: "Object.keys = () => []; Object.entries = () => []; Object.hasOwn = () => true; Object.freeze = () => null;",
   constructors: "globalThis.Map = globalThis.Set = globalThis.Object = globalThis.Array = undefined;",
+  emitters: "const { EventEmitter } = await import('node:events'); EventEmitter.prototype.emit = () => false;",
+  emitters_init: "process.constructor.init = () => { throw new Error('polluted'); };",
+  console: "console.log = () => { throw new Error('polluted'); };",
   url: "globalThis.URL = undefined; globalThis.TextEncoder = undefined; globalThis.AbortController = undefined;",
 };
+
+/** What is there for every call, of Node too. */
+const FINE = `
+const { EventEmitter } = await import('node:events');
+const emitter = new EventEmitter();
+let heard = 0;
+emitter.on('a', () => (heard += 1));
+emitter.emit('a');
+console.log('fine');
+return 'fine ' + heard;`;
 
 for (const [name, body] of Object.entries(POLLUTIONS)) {
   test(`after ${name} the next call works`, { timeout: 20_000 }, async () => {
     const server = await startServer(
       entry,
-      generateServer({ tools: [{ name: "pollutes", body: `${body}\nreturn 1;` }, { name: "fine", body: "return 'fine';" }] }),
+      generateServer({ tools: [{ name: "pollutes", body: `${body}\nreturn 1;` }, { name: "fine", body: FINE }] }),
     );
     try {
       for (const era of ERAS) {
@@ -45,7 +58,7 @@ for (const [name, body] of Object.entries(POLLUTIONS)) {
         const { result } = await call("pollutes");
         assert.equal(result.isError, true);
         assert.match(result.content[0].text, /^TypeError: Cannot .* \(line 1 of the body\)$/);
-        assert.equal((await call("fine")).result?.content[0].text, "fine");
+        assert.equal((await call("fine")).result?.content[0].text, "fine 1");
       }
     } finally {
       await server.stop();
@@ -62,6 +75,12 @@ const HONEST: Record<string, [body: string, text: string]> = {
   keeps_an_own_value: ["const o = { toString: () => 'own' }; o.hasOwnProperty = 1; return `${o} ${Object.hasOwn({}, 'toString')}`;", "own false"],
   extends_what_is_there: ["class Stack extends Array { get top() { return this.at(-1); } }\nreturn `${Stack.from([1, 2]).map((x) => x * 2).top}`;", "4"],
   keeps_a_global: ["globalThis.calls = (globalThis.calls ?? 0) + 1;\nreturn `${globalThis.calls > 0}`;", "true"],
+  emits: ["const { EventEmitter } = await import('node:events');\nclass Own extends EventEmitter { on(...given) { return super.on(...given); } }\nOwn.defaultMaxListeners = 3;\nlet sum = 0;\nfor (const e of [new EventEmitter(), new Own()]) { e.on('a', (n) => (sum += n)); e.emit('a', 2); }\nreturn `${sum}`;", "4"],
+  hashes: ["const { createHash } = await import('node:crypto');\nreturn createHash('sha256').update('abc').digest('hex').slice(0, 8);", "ba7816bf"],
+  streams: ["const { Readable, Transform } = await import('node:stream');\nconst { text } = await import('node:stream/consumers');\nconst up = new Transform({ transform(piece, _, done) { done(null, String(piece).toUpperCase()); } });\nreturn await text(Readable.from(['a', 'b']).pipe(up));", "AB"],
+  zips: ["const { gzipSync, gunzipSync } = await import('node:zlib');\nreturn gunzipSync(gzipSync('packed')).toString();", "packed"],
+  keeps_files: ["const fs = await import('node:fs/promises');\nawait fs.writeFile('/tmp/a', 'kept');\nreturn await fs.readFile('/tmp/a', 'utf8');", "kept"],
+  imports_all_of_node: ["const { builtinModules } = await import('node:module');\nconst broken = [];\nfor (const name of builtinModules) await import(`node:${name}`).catch((error) => broken.push(`${name}: ${error.message}`));\nreturn builtinModules.includes('crypto') ? broken.join() : 'the list is not whole';", ""],
   uses_the_platform: ["const r = new Response('x', { headers: { a: 'b' } });\nreturn `${r.headers.get('a')}${await r.text()}${new URL('a:b').protocol}${structuredClone(new Map([[1, 2]])).get(1)}`;", "bxa:2"],
 };
 

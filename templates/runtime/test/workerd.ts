@@ -39,8 +39,12 @@ export async function bundleRuntime(entry: string, outfile: string): Promise<voi
   });
 }
 
-/** Starts workerd with a generated server, on a port of its choice. */
-export async function startServer(entry: string, server: GeneratedServer): Promise<RunningServer> {
+/** Starts workerd with a generated server, on a port of its choice. `logged` takes what it logs, line by line. */
+export async function startServer(
+  entry: string,
+  server: GeneratedServer,
+  logged: (line: string) => void = console.log,
+): Promise<RunningServer> {
   const folder = await mkdtemp(join(tmpdir(), "metamcp-runtime-"));
   await mkdir(join(folder, "bodies"));
   await mkdir(join(folder, "state"));
@@ -52,8 +56,9 @@ export async function startServer(entry: string, server: GeneratedServer): Promi
 
   const child = spawn(workerd.default, ["serve", "config.capnp", "--control-fd", "3"], {
     cwd: folder,
-    stdio: ["ignore", "inherit", "inherit", "pipe"],
+    stdio: ["ignore", "pipe", "pipe", "pipe"],
   });
+  for (const output of [child.stdout, child.stderr]) createInterface({ input: output }).on("line", logged);
   const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
   const stop = async () => {
     child.kill();

@@ -5,7 +5,7 @@ use std::time::Instant;
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
-use rusqlite::{Batch, Connection, ErrorCode, Statement, Transaction, params_from_iter};
+use rusqlite::{Batch, Connection, ErrorCode, Statement, ToSql, Transaction, params_from_iter};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -77,7 +77,7 @@ pub(super) fn run(connection: &mut Connection, body: Body, form: RowForm) -> Res
 pub(super) fn run_text(
     transaction: &Transaction<'_>,
     sql: &str,
-    params: &[String],
+    params: &[impl ToSql],
     form: RowForm,
     results: &mut Vec<Value>,
 ) -> Result<(), Refusal> {
@@ -106,7 +106,7 @@ fn check(statement: &Statement<'_>) -> Result<(), Refusal> {
 fn run_one(
     transaction: &Transaction<'_>,
     statement: &mut Statement<'_>,
-    params: &[String],
+    params: &[impl ToSql],
     form: RowForm,
 ) -> rusqlite::Result<Value> {
     let (started, before) = (Instant::now(), transaction.total_changes());

@@ -78,7 +78,7 @@ fn ingest(connection: &mut Connection, file: &Bytes) -> Result<usize, Refusal> {
     let sql = std::str::from_utf8(file).map_err(|error| Refusal::new(400, 7_500, error.to_string()))?;
     let transaction = connection.transaction().map_err(|error| refusal(&error))?;
     let mut results = Vec::new();
-    run_text(&transaction, sql, &[], RowForm::Arrays, &mut results)?;
+    run_text(&transaction, sql, &[] as &[&str], RowForm::Arrays, &mut results)?;
     transaction.commit().map_err(|error| refusal(&error))?;
     Ok(results.len())
 }

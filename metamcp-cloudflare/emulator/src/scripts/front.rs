@@ -1,33 +1,45 @@
 //! Requests for host names below `workers.dev`: by their `Host`, or with the host name first in a path below
 //! `/workers.dev/`.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State as Shared};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, Uri, header};
+use http::{HeaderValue, StatusCode, header};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
-use super::{SUBDOMAIN, Script, Scripts};
-use crate::State;
-
-/// What the local runtime answers to.
-const INTERNAL_HOST: &str = "metamcp.internal";
+use super::{SUBDOMAIN, Script, Scripts, Version};
+use crate::edge::Edge;
+use crate::faults::suffer;
+use crate::workerd::{BINDING, Process};
+use crate::{State, bindings};
 
 pub(crate) async fn serve_by_host(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
+    if request.headers().contains_key(BINDING) {
+        return bindings::serve(&state, request).await;
+    }
     let Some((host, path)) = target(&request) else { return next.run(request).await };
-    let Some(socket) = state.scripts.at_host(&host) else {
+    let effect = state.faults.hit_script(request.method().as_str(), &format!("/workers.dev/{host}{path}"));
+    suffer(effect, answer(&state, request, &host, &path)).await
+}
+
+async fn answer(state: &State, mut request: Request, host: &str, path: &str) -> Response {
+    let Some(process) = state.scripts.at_host(host, &state.edge) else {
         return (StatusCode::NOT_FOUND, "There is nothing here yet").into_response();
     };
-    match forward(request, &path, socket).await {
-        Ok(response) => response,
-        Err(error) => (StatusCode::BAD_GATEWAY, error).into_response(),
+    if let Some(failure) = state.edge.unknown_host(host) {
+        return failure;
     }
+    let (Ok(uri), Ok(host)) = (path.parse(), HeaderValue::from_str(host)) else {
+        return (StatusCode::BAD_REQUEST, "the address cannot be forwarded").into_response();
+    };
+    *request.uri_mut() = uri;
+    request.headers_mut().insert(header::HOST, host);
+    forward(request, &process).await
 }
 
 /// Host name, and path with query.
@@ -43,11 +55,11 @@ fn target(request: &Request) -> Option<(String, String)> {
 
 impl Scripts {
     /// The process behind a host name.
-    fn at_host(&self, host: &str) -> Option<PathBuf> {
+    fn at_host(&self, host: &str, edge: &Edge) -> Option<Arc<Process>> {
         let name = host.strip_suffix(&format!(".{SUBDOMAIN}.workers.dev"))?;
         self.with(|scripts| {
-            if let Some(script) = scripts.get(name) {
-                return script.subdomain.enabled.then(|| script.live()).flatten().map(|live| live.socket.clone());
+            if let Some(script) = scripts.get_mut(name) {
+                return script.subdomain.enabled.then(|| script.served(edge)).flatten()?.process.clone();
             }
             let (version, name) = name.split_once('-')?;
             scripts.get(name).and_then(|script| script.preview(version))
@@ -56,21 +68,33 @@ impl Scripts {
 }
 
 impl Script {
+    /// The version that answers the next request: the live one, or for a while the one before.
+    pub(super) fn served(&mut self, edge: &Edge) -> Option<&Version> {
+        let newest = self.deployments.len().checked_sub(1)?;
+        let served = if edge.is_behind(&mut self.requests) { newest.saturating_sub(1) } else { newest };
+        let (id, _) = self.deployments[served].versions.first()?;
+        self.version(*id).ok()
+    }
+
     /// Scripts with Durable Objects have no previews.
-    fn preview(&self, version: &str) -> Option<PathBuf> {
+    fn preview(&self, version: &str) -> Option<Arc<Process>> {
         let previews = self.versions.iter().filter(|_| self.subdomain.previews_enabled);
         let mut found = previews.filter(|known| known.id.to_string().starts_with(version));
-        found.find(|known| version.len() == 8 && !known.has_durable_objects()).map(|known| known.socket.clone())
+        found.find(|known| version.len() == 8 && !known.has_durable_objects())?.process.clone()
     }
 }
 
-async fn forward(mut request: Request, path: &str, socket: PathBuf) -> Result<Response, String> {
-    let failed = |error: hyper::Error| error.to_string();
-    let stream = UnixStream::connect(socket).await.map_err(|error| error.to_string())?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-    tokio::spawn(connection);
-    *request.uri_mut() = path.parse::<Uri>().map_err(|error| error.to_string())?;
-    request.headers_mut().insert(header::HOST, HeaderValue::from_static(INTERNAL_HOST));
-    let response = sender.send_request(request).await.map_err(failed)?;
-    Ok(response.map(Body::new))
+/// A process's answer to a request for its path and host.
+pub(crate) async fn forward(request: Request, process: &Process) -> Response {
+    let answer = async {
+        let stream = UnixStream::connect(process.socket()).await.map_err(|error| error.to_string())?;
+        let failed = |error: hyper::Error| error.to_string();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+        tokio::spawn(connection);
+        sender.send_request(request).await.map_err(failed)
+    };
+    match answer.await {
+        Ok(response) => response.map(Body::new),
+        Err(error) => (StatusCode::BAD_GATEWAY, error).into_response(),
+    }
 }

@@ -20,8 +20,6 @@ pub(super) fn routes() -> Router<Arc<State>> {
         .route("/workers/services/{script}", get(service).delete(remove))
         .route("/workers/workers/{script}", get(worker))
         .route("/workers/durable_objects/namespaces", get(namespaces))
-        .route("/containers/applications", get(async || success(json!([]))))
-        .route("/workers/dispatch/namespaces", get(async || success(json!([]))))
 }
 
 type At = Path<(String, String)>;
@@ -61,10 +59,12 @@ struct Listing {
 
 async fn namespaces(Shared(state): Shared<Arc<State>>, Query(listing): Query<Listing>) -> Response {
     let found: Vec<Value> = state.scripts.with(|scripts| {
-        let each = scripts.iter().flat_map(|(name, script)| script.classes.iter().map(move |found| (name, found)));
-        each.map(|(script, (class, id))| {
+        let each =
+            scripts.iter().flat_map(|(name, script)| script.classes.iter().map(move |found| (name, script, found)));
+        each.map(|(script, script_of, (class, id))| {
             json!({ "id": id, "name": format!("{script}_{class}"), "script": script, "class": class,
-                "use_sqlite": true, "use_containers": false })
+                "use_sqlite": true,
+                "use_containers": script_of.container_classes.contains(class) })
         })
         .collect()
     });
@@ -72,7 +72,7 @@ async fn namespaces(Shared(state): Shared<Arc<State>>, Query(listing): Query<Lis
 }
 
 impl Script {
-    fn listed(&self, name: &str) -> Value {
+    pub(super) fn listed(&self, name: &str) -> Value {
         let (created, modified) = (self.versions.first(), self.versions.last());
         json!({
             "id": name, "tag": name, "tags": self.tags, "etag": modified.map(|version| &version.etag),

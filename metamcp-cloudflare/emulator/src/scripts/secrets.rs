@@ -57,7 +57,7 @@ async fn change(state: &State, name: &str, change: impl FnOnce(&mut Vec<Value>) 
     if !deployed {
         return Err(Refusal::new(400, 10_215, "the latest version is not deployed, so its secrets cannot be edited"));
     }
-    let id = state.scripts.vary(state.toolchain_dir.as_deref(), name, change).await?;
+    let id = super::upload::vary(state, name, change).await?;
     state.scripts.inside(name, |script| {
         script.deploy(vec![(id, 100.0)], Map::new());
         Ok(())

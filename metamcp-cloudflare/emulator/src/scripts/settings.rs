@@ -7,7 +7,6 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
-use super::shown;
 use crate::State;
 use crate::answer::{Answer, success};
 
@@ -21,17 +20,7 @@ pub(super) fn routes() -> Router<Arc<State>> {
 type At = Path<(String, String)>;
 
 async fn settings(Shared(state): Shared<Arc<State>>, Path((_, name)): At) -> Answer {
-    state.scripts.inside(&name, |script| {
-        let latest = script.latest();
-        let bindings = latest.into_iter().flat_map(|version| &version.bindings);
-        let bindings: Vec<_> = bindings.map(|binding| shown(binding, &script.classes)).collect();
-        let mut settings = latest.map_or_else(|| json!({}), |version| version.compatibility.clone());
-        settings["bindings"] = json!(bindings);
-        settings["tags"] = json!(script.tags);
-        settings["observability"] = script.observability.clone();
-        settings["migration_tag"] = json!(script.migration_tag);
-        Ok(success(settings))
-    })
+    state.scripts.inside(&name, |script| Ok(success(script.settings())))
 }
 
 async fn script_settings(Shared(state): Shared<Arc<State>>, Path((_, name)): At) -> Answer {

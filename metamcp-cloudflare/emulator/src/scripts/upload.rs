@@ -11,10 +11,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::run::Code;
-use super::{Script, Version, now, script_not_found};
+use super::{Script, Version, exports, now, script_not_found};
 use crate::State;
 use crate::answer::{Answer, Refusal, success};
+use crate::bindings::check_bound;
+use crate::workerd::{Code, Plan, Process, Worker};
 
 pub(super) fn routes() -> Router<Arc<State>> {
     Router::new()
@@ -23,7 +24,7 @@ pub(super) fn routes() -> Router<Arc<State>> {
 }
 
 #[derive(Debug, Default, Deserialize)]
-struct Parameters {
+pub(super) struct Parameters {
     bindings_inherit: Option<String>,
 }
 
@@ -40,11 +41,18 @@ struct Metadata {
     keep_bindings: Vec<String>,
     migrations: Option<Migrations>,
     #[serde(default)]
+    containers: Vec<ContainerClass>,
+    #[serde(default)]
     tags: Vec<String>,
     #[serde(default)]
     annotations: Map<String, Value>,
     #[serde(default)]
     observability: Value,
+}
+
+#[derive(Debug, Deserialize)]
+struct ContainerClass {
+    class_name: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -72,7 +80,9 @@ pub struct SeenUpload {
     pub modules: BTreeMap<String, String>,
 }
 
-struct Upload {
+pub(super) struct Upload {
+    /// Of the version that it becomes.
+    id: Uuid,
     metadata: Metadata,
     code: Arc<Code>,
     etag: String,
@@ -86,34 +96,30 @@ async fn put_script(
     request: Request,
 ) -> Answer {
     let upload = read(request, &state).await?;
-    let (mut classes, bindings) = state.scripts.with(|scripts| {
+    let prepared = state.scripts.with(|scripts| {
         let fresh = Script::default();
-        let script = scripts.get(&name).unwrap_or(&fresh);
-        let classes = migrated(script, upload.metadata.migrations.as_ref())?;
-        let bindings = resolve(script, &upload.metadata, &classes, &parameters)?;
-        Ok::<_, Refusal>((classes, bindings))
+        upload.prepare(scripts.get(&name).unwrap_or(&fresh), &parameters)
     })?;
-    let socket = start(&state, &upload, &bindings).await?;
+    let process = start(&state, &name, &upload, &prepared.bindings).await?;
     state.scripts.with(|scripts| {
         let script = scripts.entry(name.clone()).or_default();
-        script.classes.append(&mut classes);
-        if let Some(migrations) = &upload.metadata.migrations {
-            script.migration_tag.clone_from(&migrations.new_tag);
-        }
-        script.tags.clone_from(&upload.metadata.tags);
-        script.observability = upload.metadata.observability.clone();
-        let version = script.add(&upload, bindings, socket);
-        let id = version.id;
-        let described = json!({
-            "id": name, "etag": version.etag, "created_on": version.created_on, "modified_on": version.created_on,
-            "handlers": ["fetch"], "has_modules": true, "startup_time_ms": 10, "migration_tag": script.migration_tag,
-            "tags": script.tags, "entry_point": upload.code.main_module,
-            // The id of the new version, and so wrangler reads it.
-            "deployment_id": id.simple().to_string(),
-        });
-        script.deploy(vec![(id, 100.0)], Map::new());
-        Ok(success(described))
+        Ok(success(script.replace(&name, &upload, prepared, Some(process))))
     })
+}
+
+/// What an upload makes of a script.
+pub(super) struct Prepared {
+    classes: BTreeMap<String, String>,
+    pub(super) bindings: Vec<Value>,
+}
+
+impl Upload {
+    pub(super) fn prepare(&self, script: &Script, parameters: &Parameters) -> Result<Prepared, Refusal> {
+        let classes = migrated(script, self.metadata.migrations.as_ref())?;
+        exports::check(script, &classes, &self.code)?;
+        let bindings = resolve(script, &self.metadata, &classes, parameters)?;
+        Ok(Prepared { classes, bindings })
+    }
 }
 
 /// Uploads without deploying.
@@ -127,20 +133,51 @@ async fn add_version(
     if upload.metadata.migrations.is_some() {
         return Err(Refusal::new(400, 10_074, "migrations cannot be part of a version"));
     }
-    let bindings =
-        state.scripts.inside(&name, |script| resolve(script, &upload.metadata, &script.classes, &parameters))?;
-    let socket = start(&state, &upload, &bindings).await?;
+    let bindings = state.scripts.inside(&name, |script| {
+        exports::check(script, &script.classes, &upload.code)?;
+        resolve(script, &upload.metadata, &script.classes, &parameters)
+    })?;
+    let process = start(&state, &name, &upload, &bindings).await?;
     state.scripts.inside(&name, |script| {
-        let id = script.add(&upload, bindings, socket).id;
+        let id = script.add(&upload, bindings, Some(process)).id;
         Ok(success(script.version(id)?.described(&script.classes)))
     })
 }
 
 impl Script {
-    fn add(&mut self, upload: &Upload, bindings: Vec<Value>, socket: std::path::PathBuf) -> &Version {
+    /// Uploads and deploys; describes it.
+    pub(super) fn replace(
+        &mut self,
+        name: &str,
+        upload: &Upload,
+        prepared: Prepared,
+        process: Option<Arc<Process>>,
+    ) -> Value {
+        self.classes = prepared.classes;
+        let containers = upload.metadata.containers.iter().map(|container| container.class_name.clone());
+        self.container_classes.extend(containers.filter(|class| self.classes.contains_key(class)));
+        if let Some(migrations) = &upload.metadata.migrations {
+            self.migration_tag.clone_from(&migrations.new_tag);
+        }
+        self.tags.clone_from(&upload.metadata.tags);
+        self.observability = upload.metadata.observability.clone();
+        let version = self.add(upload, prepared.bindings, process);
+        let id = version.id;
+        let described = json!({
+            "id": name, "etag": version.etag, "created_on": version.created_on, "modified_on": version.created_on,
+            "handlers": ["fetch"], "has_modules": true, "startup_time_ms": 10, "migration_tag": self.migration_tag,
+            "tags": self.tags, "entry_point": upload.code.main_module,
+            // The id of the new version, and so wrangler reads it.
+            "deployment_id": id.simple().to_string(),
+        });
+        self.deploy(vec![(id, 100.0)], Map::new());
+        described
+    }
+
+    fn add(&mut self, upload: &Upload, bindings: Vec<Value>, process: Option<Arc<Process>>) -> &Version {
         let Metadata { annotations, compatibility_date, compatibility_flags, .. } = &upload.metadata;
         let version = Version {
-            id: Uuid::new_v4(),
+            id: upload.id,
             number: self.versions.len() + 1,
             created_on: now(),
             source: "api",
@@ -153,7 +190,7 @@ impl Script {
             migration_tag: self.migration_tag.clone(),
             etag: upload.etag.clone(),
             code: Arc::clone(&upload.code),
-            socket,
+            process,
         };
         self.versions.push(version);
         &self.versions[self.versions.len() - 1]
@@ -228,13 +265,33 @@ fn inherited(script: &Script, binding: &Value) -> Result<Option<Value>, Refusal>
     }))
 }
 
-async fn start(state: &State, upload: &Upload, bindings: &[Value]) -> Result<std::path::PathBuf, Refusal> {
-    let runner = &state.scripts.runner;
-    let started = runner.start(state.toolchain_dir.as_deref(), &upload.code, bindings).await;
-    started.map_err(|error| Refusal::new(400, 10_021, error.to_string()))
+/// Starts what was uploaded, with its bindings.
+pub(super) async fn start(
+    state: &State,
+    name: &str,
+    upload: &Upload,
+    bindings: &[Value],
+) -> Result<Arc<Process>, Refusal> {
+    start_code(state, (name, upload.id), &upload.code, bindings).await
 }
 
-async fn read(request: Request, state: &Arc<State>) -> Result<Upload, Refusal> {
+async fn start_code(
+    state: &State,
+    (script, version): (&str, Uuid),
+    code: &Code,
+    bindings: &[Value],
+) -> Result<Arc<Process>, Refusal> {
+    check_bound(state, bindings)?;
+    let mut bindings = bindings.to_vec();
+    if code.has_containers {
+        bindings.push(state.containers.bridge());
+    }
+    let worker = Worker { code, bindings: &bindings };
+    let plan = Plan { script, version, worker, outbound: None };
+    state.runner.start(plan).await.map_err(|error| Refusal::new(400, 10_021, error.to_string()))
+}
+
+pub(super) async fn read(request: Request, state: &Arc<State>) -> Result<Upload, Refusal> {
     let bad = |message: String| Refusal::new(400, 10_021, message);
     let mut form = Multipart::from_request(request, state).await.map_err(|error| bad(error.to_string()))?;
     let (mut metadata, mut modules, mut content_types) = (None, BTreeMap::new(), BTreeMap::new());
@@ -266,8 +323,9 @@ async fn read(request: Request, state: &Arc<State>) -> Result<Upload, Refusal> {
         modules,
         compatibility_date: metadata.compatibility_date.clone(),
         compatibility_flags: metadata.compatibility_flags.clone(),
+        has_containers: !metadata.containers.is_empty(),
     };
-    Ok(Upload { metadata, code: Arc::new(code), etag })
+    Ok(Upload { id: Uuid::new_v4(), metadata, code: Arc::new(code), etag })
 }
 
 /// Source maps are no modules.
@@ -282,28 +340,24 @@ fn module_kind(content_type: &str) -> Option<ModuleKind> {
     })
 }
 
-impl super::Scripts {
-    /// A version like another one but for its secrets, not deployed.
-    pub(super) async fn vary(
-        &self,
-        toolchain: Option<&std::path::Path>,
-        name: &str,
-        change: impl FnOnce(&mut Vec<Value>) + Send,
-    ) -> Result<Uuid, Refusal> {
-        let mut version =
-            self.with(|scripts| scripts.get(name).and_then(Script::latest).cloned().ok_or_else(script_not_found))?;
-        change(&mut version.bindings);
-        let started = self.runner.start(toolchain, &version.code, &version.bindings).await;
-        version.socket = started.map_err(|error| Refusal::new(400, 10_021, error.to_string()))?;
-        self.inside(name, |script| {
-            version.id = Uuid::new_v4();
-            version.number = script.versions.len() + 1;
-            version.created_on = now();
-            version.source = "secret";
-            version.annotations = Map::from_iter([("workers/triggered_by".to_owned(), json!("secret"))]);
-            let id = version.id;
-            script.versions.push(version);
-            Ok(id)
-        })
-    }
+/// A version like another one but for its secrets, not deployed.
+pub(super) async fn vary(
+    state: &State,
+    name: &str,
+    change: impl FnOnce(&mut Vec<Value>) + Send,
+) -> Result<Uuid, Refusal> {
+    let latest = |script: &mut Script| script.latest().cloned().ok_or_else(script_not_found);
+    let mut version = state.scripts.inside(name, latest)?;
+    change(&mut version.bindings);
+    version.id = Uuid::new_v4();
+    version.process = Some(start_code(state, (name, version.id), &version.code, &version.bindings).await?);
+    state.scripts.inside(name, |script| {
+        version.number = script.versions.len() + 1;
+        version.created_on = now();
+        version.source = "secret";
+        version.annotations = Map::from_iter([("workers/triggered_by".to_owned(), json!("secret"))]);
+        let id = version.id;
+        script.versions.push(version);
+        Ok(id)
+    })
 }

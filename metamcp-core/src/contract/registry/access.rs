@@ -4,7 +4,7 @@ use uuid::Uuid;
 use super::fixture::{moment, some_server, unique_name};
 use crate::ErrorKind;
 use crate::name::ServerId;
-use crate::registry::{ApiKeyRecord, AuditEntry, ClientConnection, Registry, ServerRecord};
+use crate::registry::{ApiKeyRecord, AuditEntry, AuditOutcome, ClientConnection, Registry, ServerRecord};
 use crate::source_tree::Digest;
 
 fn connection(server: &ServerRecord, name: &str) -> ClientConnection {
@@ -95,16 +95,24 @@ pub async fn audit_entries_come_newest_first(registry: &dyn Registry) {
         at: moment(0),
         actor: actor.clone(),
         action: action.to_owned(),
+        outcome: AuditOutcome::Done,
+        subject: Some("a version".to_owned()),
         server: Some("weather".to_owned()),
         before: None,
         after: Some(Digest::of(action)),
     };
+    let outcomes = [AuditOutcome::Begun, AuditOutcome::Failed, AuditOutcome::Refused];
+    let others = outcomes.map(|outcome| AuditEntry { outcome, subject: None, ..entry("remove") });
+    for entry in &others {
+        registry.append_audit(entry).await.unwrap();
+    }
     for action in ["put", "deploy", "deploy"] {
         registry.append_audit(&entry(action)).await.unwrap();
     }
     let listed = registry.list_audit(1_000).await.unwrap();
     let ours: Vec<_> = listed.into_iter().filter(|entry| entry.actor == actor).collect();
-    assert_eq!(ours, [entry("deploy"), entry("deploy"), entry("put")]);
+    assert_eq!(ours[..3], [entry("deploy"), entry("deploy"), entry("put")]);
+    assert_eq!(ours[3..].iter().rev().collect::<Vec<_>>(), others.iter().collect::<Vec<_>>());
     assert_eq!(registry.list_audit(1).await.unwrap().len(), 1);
     assert!(registry.list_audit(0).await.unwrap().is_empty());
 }

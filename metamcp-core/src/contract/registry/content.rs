@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use super::fixture::{full, moment, unique_name, valid, version_of};
+use super::fixture::{full, moment, put_version, unique_name, valid, version_of};
 use crate::registry::{Expect, Registry};
 
 /// Texts that end a string, a statement, a pattern or a script somewhere.
@@ -30,7 +30,7 @@ pub async fn hostile_text_reads_back_exactly(registry: &dyn Registry) {
         let read = registry.get_server(&put.id.into()).await.unwrap();
         assert_eq!(&read.definition, definition.written(), "{text:?}");
         let version = version_of(&read, "v1", moment(0));
-        registry.put_version(&version).await.unwrap();
+        put_version(registry, &put, &version).await;
         assert_eq!(registry.get_version(put.id, &version.version).await.unwrap(), version, "{text:?}");
         registry.remove_server(put.id).await.unwrap();
     }
@@ -68,7 +68,7 @@ pub async fn a_thousand_tools_read_back_in_order(registry: &dyn Registry) {
     let put = registry.put_server(&definition, Expect::Absent).await.unwrap();
     assert!(registry.get_server(&put.id.into()).await.unwrap().definition == *definition.written());
     let version = version_of(&put, "v1", moment(0));
-    registry.put_version(&version).await.unwrap();
+    put_version(registry, &put, &version).await;
     assert!(registry.list_versions(put.id).await.unwrap() == [version]);
 
     let fewer = valid(json!({ "name": name.as_str(), "description": "Many", "tools": [tool(7), tool(5)] }));

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::fixture::{
-    MINUTE, deployment_of, lease, moment, some_server, unique_name, version_id, version_of, with_tools,
+    MINUTE, deployment_of, lease, moment, put_version, some_server, unique_name, version_id, version_of, with_tools,
 };
 use crate::ErrorKind;
 use crate::name::ServerId;
@@ -24,8 +24,8 @@ pub async fn versions_read_back_newest_first(registry: &dyn Registry) {
     assert!(registry.list_versions(server.id).await.unwrap().is_empty());
     let old = version_of(&server, "v1", moment(0));
     let newer = version_of(&server, "v2", moment(1));
-    registry.put_version(&newer).await.unwrap();
-    registry.put_version(&old).await.unwrap();
+    assert_eq!(put_version(registry, &server, &newer).await, 1);
+    assert_eq!(put_version(registry, &server, &old).await, 2);
     let update = with_tools(&server.name, &["two"]);
     registry.put_server(&update, Expect::Revision(Revision(1))).await.unwrap();
     assert_eq!(registry.list_versions(server.id).await.unwrap(), [newer.clone(), old.clone()]);
@@ -37,8 +37,6 @@ pub async fn versions_read_back_newest_first(registry: &dyn Registry) {
     assert_eq!(gone.kind(), ErrorKind::NotFound);
     assert_eq!(registry.list_versions(server.id).await.unwrap(), [newer]);
     assert!(registry.list_versions(ServerId::random()).await.unwrap().is_empty());
-    let stranger = crate::registry::VersionRecord { server_id: ServerId::random(), ..old };
-    assert_eq!(registry.put_version(&stranger).await.unwrap_err().kind(), ErrorKind::NotFound);
     registry.remove_server(server.id).await.unwrap();
 }
 
@@ -47,9 +45,10 @@ pub async fn putting_a_version_twice_keeps_one(registry: &dyn Registry) {
     let (server, other) = (some_server(registry).await, some_server(registry).await);
     let version = version_of(&server, "v1", moment(0));
     let same_id = version_of(&other, "v1", moment(0));
-    for version in [&version, &version, &same_id] {
-        registry.put_version(version).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(put_version(registry, &server, &version).await, 1);
     }
+    assert_eq!(put_version(registry, &other, &same_id).await, 1);
     assert_eq!(registry.list_versions(server.id).await.unwrap(), [version]);
     assert_eq!(registry.list_versions(other.id).await.unwrap(), [same_id]);
     registry.remove_server(server.id).await.unwrap();
@@ -74,6 +73,13 @@ pub async fn a_deployment_is_recorded_step_by_step(registry: &dyn Registry) {
     assert_eq!(registry.list_deployments(server.id, 10).await.unwrap(), [second.clone(), first.clone()]);
     assert_eq!(registry.list_deployments(server.id, 1).await.unwrap(), std::slice::from_ref(&second));
 
+    // The second step of the two comes with the version it is about.
+    first.step = DeploymentStep::Verifying;
+    let version = version_of(&server, "v2", moment(0));
+    assert_eq!(registry.put_version(&version, &first, &held).await.unwrap(), 1);
+    assert_eq!(registry.list_deployments(server.id, 10).await.unwrap()[1], first);
+    assert_eq!(registry.list_versions(server.id).await.unwrap(), [version]);
+
     first.step = DeploymentStep::Failed;
     first.error = Some("it's \"broken\"\n100 %".to_owned());
     registry.finish_deployment(&first, None, &held).await.unwrap();
@@ -95,6 +101,10 @@ pub async fn finishing_a_deployment_sets_what_is_live(registry: &dyn Registry) {
     assert_eq!((read.status, read.live.as_ref(), read.revision), (RecordStatus::Deployed, Some(&live), Revision(1)));
     assert!(read.updated_at >= server.updated_at);
     assert_eq!(read.definition, server.definition);
+
+    // The lease is over: the next deployment need not wait.
+    assert_eq!(registry.put_deployment(&deployment, &held).await.unwrap_err().kind(), ErrorKind::Conflict);
+    lease(registry, &server).await;
 
     let updated =
         registry.put_server(&with_tools(&server.name, &["two"]), Expect::Revision(Revision(1))).await.unwrap();
@@ -135,6 +145,10 @@ pub async fn a_lease_that_is_over_may_not_write(registry: &dyn Registry) {
     let released = lease(registry, &server).await;
     registry.release_lease(&released).await.unwrap();
     assert_eq!(registry.put_deployment(&deployment, &released).await.unwrap_err().kind(), ErrorKind::Conflict);
+    let version = version_of(&server, "v1", moment(0));
+    let refused = registry.put_version(&version, &deployment, &released).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    assert!(registry.list_versions(server.id).await.unwrap().is_empty());
     assert!(pending(registry, &server).await.is_empty());
     registry.remove_server(server.id).await.unwrap();
 }
@@ -146,6 +160,9 @@ pub async fn a_deployment_of_an_unknown_server_is_not_found(registry: &dyn Regis
     registry.remove_server(server.id).await.unwrap();
     let deployment = deployment_of(&server, DeploymentStep::Building, moment(0));
     assert_eq!(registry.put_deployment(&deployment, &held).await.unwrap_err().kind(), ErrorKind::NotFound);
+    let version = version_of(&server, "v1", moment(0));
+    let put = registry.put_version(&version, &deployment, &held).await;
+    assert_eq!(put.unwrap_err().kind(), ErrorKind::NotFound);
     let finish = registry.finish_deployment(&deployment, Some(live(&server, "v1")), &held).await;
     assert_eq!(finish.unwrap_err().kind(), ErrorKind::NotFound);
 }

@@ -96,6 +96,15 @@ pub(super) async fn lease(registry: &dyn Registry, server: &ServerRecord) -> Lea
     registry.acquire_lease(&format!("deploy:{}", server.id), "contract", MINUTE).await.expect("a free lease")
 }
 
+/// Records a version under a lease of its own.
+pub(super) async fn put_version(registry: &dyn Registry, server: &ServerRecord, version: &VersionRecord) -> u32 {
+    let held = lease(registry, server).await;
+    let deployment = deployment_of(server, DeploymentStep::Verifying, version.created_at);
+    let count = registry.put_version(version, &deployment, &held).await.expect("a version that is written");
+    registry.release_lease(&held).await.expect("a lease that ends");
+    count
+}
+
 pub(super) fn version_of(server: &ServerRecord, version: &str, created_at: OffsetDateTime) -> VersionRecord {
     VersionRecord {
         server_id: server.id,

@@ -11,7 +11,7 @@ pub async fn a_held_lease_refuses_others_and_names_its_holder(registry: &dyn Reg
     assert_eq!((held.name.as_str(), held.holder.as_str()), (name.as_str(), "it's 'me'"));
     for holder in ["other", "it's 'me'"] {
         let error = registry.acquire_lease(&name, holder, MINUTE).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Conflict, true));
         assert!(error.message().contains("it's 'me'"), "{error}");
     }
     registry.acquire_lease(&unique_name().to_string(), "other", MINUTE).await.unwrap();
@@ -66,6 +66,31 @@ pub async fn of_racing_acquirers_one_wins(registry: &dyn Registry) {
     let lost = results.iter().filter_map(|result| result.as_ref().err());
     assert!(lost.clone().all(|error| error.kind() == ErrorKind::Conflict && error.message().contains(&won[0].holder)));
     registry.release_lease(won[0]).await.unwrap();
+}
+
+/// By id and by name it is the one lease of the server, which comes as it is under the lease.
+pub async fn leasing_a_server_reads_it(registry: &dyn Registry) {
+    let server = some_server(registry).await;
+    let (read, held) = registry.lease_server(&server.name.clone().into(), "first", MINUTE).await.unwrap();
+    assert_eq!((&read, held.name.as_str(), held.holder.as_str()), (&server, &*server_lease(server.id), "first"));
+    for key in [server.id.into(), server.name.clone().into()] {
+        let error = registry.lease_server(&key, "second", MINUTE).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert!(error.message().contains("first"), "{error}");
+    }
+    assert_eq!(registry.acquire_lease(&held.name, "third", MINUTE).await.unwrap_err().kind(), ErrorKind::Conflict);
+    registry.release_lease(&held).await.unwrap();
+    let (_, next) = registry.lease_server(&server.id.into(), "second", MINUTE).await.unwrap();
+    assert!(next.fence > held.fence);
+    assert_eq!(
+        registry.lease_server(&server.id.into(), "", MINUTE).await.unwrap_err().kind(),
+        ErrorKind::LimitExceeded
+    );
+    registry.remove_server(server.id).await.unwrap();
+    for key in [server.id.into(), server.name.into()] {
+        let gone = registry.lease_server(&key, "late", MINUTE).await.unwrap_err();
+        assert_eq!(gone.kind(), ErrorKind::NotFound);
+    }
 }
 
 /// A lease that never ends would lock everybody out after a crash.

@@ -2,7 +2,8 @@ use super::fixture::{deployment_of, lease, moment, some_server, unique_name, ver
 use crate::ErrorKind;
 use crate::name::ServerName;
 use crate::registry::{
-    DeploymentStep, Expect, ListOptions, LiveState, RecordStatus, Registry, ServerRecord, ServerSummary,
+    DeploymentStep, Expect, ListOptions, LiveState, RecordStatus, Registry, ServerRecord, ServerSummary, ToolPlace,
+    ToolSummary,
 };
 
 /// Servers whose names begin with `prefix`, in pages of `limit`.
@@ -45,6 +46,52 @@ pub async fn pages_list_every_server_once_in_order_of_names(registry: &dyn Regis
     assert_eq!((&first.description, &first.version), (&record.definition.description, &record.definition.version));
     assert_eq!(first.template.as_str(), record.definition.template);
     assert_eq!((first.created_at, first.updated_at), (record.created_at, record.updated_at));
+    remove_all(registry, &servers).await;
+}
+
+/// No tool is left out or listed twice, however many are asked for; what a definition no longer has is not listed.
+pub async fn tools_of_all_servers_are_listed_in_order(registry: &dyn Registry) {
+    let prefix = unique_name();
+    let mut servers = Vec::new();
+    for (label, tools) in [("-b", &["two", "one"][..]), ("-a", &["z", "B", "a"]), ("-c", &[]), ("-d", &["last"])] {
+        let name = format!("{prefix}{label}").parse().expect("a name");
+        servers.push(registry.put_server(&with_tools(&name, tools), Expect::Absent).await.unwrap());
+    }
+    deploy(registry, &servers[0]).await;
+    let listed = async |limit: u32| {
+        let mut found: Vec<ToolSummary> = Vec::new();
+        let mut after = Some(ToolPlace { server: prefix.clone(), tool: String::new() });
+        while let Some(place) = after.take() {
+            let tools = registry.list_tools(Some(place), limit).await.unwrap();
+            let full = tools.len() == limit as usize;
+            let ours = |tool: &ToolSummary| tool.server.as_str().starts_with(prefix.as_str());
+            after = tools.last().filter(|last| full && ours(last)).map(ToolSummary::place);
+            found.extend(tools.into_iter().filter(ours));
+        }
+        found
+    };
+    let expected = ["-a B", "-a a", "-a z", "-b one", "-b two", "-d last"].map(|name| format!("{prefix}{name}"));
+    for limit in [1, 2, 3, 6, 1_000] {
+        let names = listed(limit).await.into_iter().map(|tool| format!("{} {}", tool.server, tool.name));
+        assert_eq!(names.collect::<Vec<_>>(), expected, "limit {limit}");
+    }
+    let (record, tools) = (&servers[0], listed(1_000).await);
+    let of_record = &record.definition.tools[1];
+    assert_eq!(
+        (&tools[3].description, &tools[3].server_description),
+        (&of_record.description, &record.definition.description)
+    );
+    assert_eq!(tools.iter().map(|tool| tool.live).collect::<Vec<_>>(), [false, false, false, true, true, false]);
+
+    let record = &servers[1];
+    let fewer = with_tools(&record.name, &["a"]);
+    registry.put_server(&fewer, Expect::Revision(record.revision)).await.unwrap();
+    let names = listed(4).await.into_iter().map(|tool| tool.name).collect::<Vec<_>>();
+    assert_eq!(names, ["a", "one", "two", "last"]);
+    for limit in [0, 1_001, u32::MAX] {
+        let error = registry.list_tools(None, limit).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded, "limit {limit}");
+    }
     remove_all(registry, &servers).await;
 }
 

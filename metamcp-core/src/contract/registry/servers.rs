@@ -3,7 +3,9 @@ use super::fixture::{
 };
 use crate::ErrorKind;
 use crate::name::{ServerId, ServerKey};
-use crate::registry::{AuditEntry, ClientConnection, DeploymentStep, Expect, RecordStatus, Registry, Revision};
+use crate::registry::{
+    AuditEntry, AuditOutcome, ClientConnection, DeploymentStep, Expect, RecordStatus, Registry, Revision,
+};
 
 /// A new server is a draft of revision 1 and reads back by id and by name.
 pub async fn a_new_server_reads_back_as_written(registry: &dyn Registry) {
@@ -142,8 +144,8 @@ pub async fn the_container_of_a_server_is_noted_beside_its_definition(registry: 
 pub async fn removing_a_server_removes_what_belongs_to_it(registry: &dyn Registry) {
     let server = some_server(registry).await;
     let held = lease(registry, &server).await;
-    registry.put_version(&version_of(&server, "v1", moment(0))).await.unwrap();
-    registry.put_deployment(&deployment_of(&server, DeploymentStep::Building, moment(0)), &held).await.unwrap();
+    let deployment = deployment_of(&server, DeploymentStep::Building, moment(0));
+    registry.put_version(&version_of(&server, "v1", moment(0)), &deployment, &held).await.unwrap();
     registry.put_connection(&connection(&server)).await.unwrap();
     registry.append_audit(&audit(&server)).await.unwrap();
     registry.remove_server(server.id).await.unwrap();
@@ -182,6 +184,8 @@ fn audit(server: &crate::registry::ServerRecord) -> AuditEntry {
         at: moment(0),
         actor: "contract".to_owned(),
         action: "remove".to_owned(),
+        outcome: AuditOutcome::Done,
+        subject: None,
         server: Some(server.name.to_string()),
         before: None,
         after: None,

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::row::{Row, stamp};
 use super::{SqlExecutor, SqlRegistry, Statement, now};
 use crate::Result;
-use crate::registry::{ApiKeyRecord, AuditEntry, api_key_exists};
+use crate::registry::{AUDIT_ENTRIES, ApiKeyRecord, AuditEntry, api_key_exists};
 use crate::source_tree::Digest;
 
 const UPSERT_KEY: &str = concat!(
@@ -31,13 +31,19 @@ macro_rules! select_keys {
 }
 
 const INSERT_AUDIT: &str = concat!(
-    "INSERT INTO mcp_audit (id, at, actor, action, server, before, after, created_at, updated_at)
-     SELECT ?, a ->> 'at', a ->> 'actor', a ->> 'action', a ->> 'server', a ->> 'before', a ->> 'after', ",
+    "INSERT INTO mcp_audit
+     (id, at, actor, action, outcome, subject, server, before, after, created_at, updated_at)
+     SELECT ?, a ->> 'at', a ->> 'actor', a ->> 'action', a ->> 'outcome', a ->> 'subject', a ->> 'server',
+     a ->> 'before', a ->> 'after', ",
     now!(),
     ", ",
     now!(),
     " FROM (SELECT ? AS a) WHERE true ON CONFLICT (id) DO NOTHING"
 );
+
+/// Costs next to nothing where there is nothing to remove: both ends of the range are looked up.
+const PRUNE_AUDIT: &str =
+    "DELETE FROM mcp_audit WHERE sequence <= (SELECT max(sequence) FROM mcp_audit) - CAST(? AS INTEGER)";
 
 impl<E: SqlExecutor> SqlRegistry<E> {
     pub(super) async fn write_api_key(&self, key: &ApiKeyRecord) -> Result<()> {
@@ -66,17 +72,19 @@ impl<E: SqlExecutor> SqlRegistry<E> {
     }
 
     pub(super) async fn write_audit(&self, entry: &AuditEntry) -> Result<()> {
-        let AuditEntry { at, actor, action, server, before, after } = entry;
+        let AuditEntry { at, actor, action, outcome, subject, server, before, after } = entry;
         let text = json!({
-            "at": stamp(*at), "actor": actor, "action": action, "server": server, "before": before, "after": after,
+            "at": stamp(*at), "actor": actor, "action": action, "outcome": outcome, "subject": subject,
+            "server": server, "before": before, "after": after,
         });
         let id = Uuid::new_v4().to_string();
-        self.run([Statement::new(INSERT_AUDIT, [id, text.to_string()])]).await?;
+        let insert = Statement::new(INSERT_AUDIT, [id, text.to_string()]);
+        self.run([insert, Statement::new(PRUNE_AUDIT, [AUDIT_ENTRIES.to_string()])]).await?;
         Ok(())
     }
 
     pub(super) async fn read_audit(&self, limit: u32) -> Result<Vec<AuditEntry>> {
-        let sql = "SELECT at, actor, action, server, before, after FROM mcp_audit
+        let sql = "SELECT at, actor, action, server, before, after, outcome, subject FROM mcp_audit
              ORDER BY sequence DESC LIMIT CAST(? AS INTEGER)";
         let [rows] = self.run([Statement::new(sql, [limit.to_string()])]).await?;
         rows.iter().map(|row| audit_entry(Row(row))).collect()
@@ -100,6 +108,8 @@ fn audit_entry(row: Row<'_>) -> Result<AuditEntry> {
         at: row.time(0)?,
         actor: row.text(1)?.to_owned(),
         action: row.text(2)?.to_owned(),
+        outcome: row.word(6)?,
+        subject: row.optional_text(7)?.map(str::to_owned),
         server: row.optional_text(3)?.map(str::to_owned),
         before: row.optional_parsed(4)?,
         after: row.optional_parsed(5)?,

@@ -3,12 +3,20 @@
 use serde_json::json;
 use uuid::Uuid;
 
+use super::leases::{SELECT_HOLDER, release};
 use super::row::{Row, stamp};
 use super::{Rows, SqlExecutor, SqlRegistry, Statement, now};
 use crate::name::{ServerId, ServerName};
 use crate::publisher::ServerRef;
 use crate::registry::{DeploymentId, DeploymentRecord, Lease, LiveState, Revision, lease_lost, server_not_found};
 use crate::{Error, ErrorKind, Result};
+
+/// A write of a deployment, which statements behind it in the batch look for: the lease may end between two
+/// statements.
+pub(super) struct DeploymentWrite {
+    pub(super) deployment: String,
+    pub(super) id: String,
+}
 
 /// One statement, so that nothing comes between the lease's check and the write.
 const UPSERT: &str = concat!(
@@ -25,15 +33,13 @@ const UPSERT: &str = concat!(
      RETURNING id"
 );
 
-/// Follows [`UPSERT`] by its write id: the lease may end between the two statements.
+/// Follows [`UPSERT`] by its write id.
 const SET_LIVE: &str = concat!(
     "UPDATE mcp_servers SET status = ?, deployment_url = ?, details = json_set(details, '$.live', json(?)),
      updated_at = ",
     now!(),
     " WHERE id = ? AND EXISTS (SELECT 1 FROM mcp_deployments WHERE id = ? AND write_id = ?)"
 );
-
-const SELECT_HOLDER: &str = concat!("SELECT holder FROM mcp_leases WHERE name = ? AND expires_at > ", now!());
 
 macro_rules! select_deployments {
     ($behind:literal) => {
@@ -46,26 +52,43 @@ macro_rules! select_deployments {
 }
 
 impl<E: SqlExecutor> SqlRegistry<E> {
-    pub(super) async fn write_deployment(
+    pub(super) async fn write_deployment(&self, deployment: &DeploymentRecord, lease: &Lease) -> Result<()> {
+        self.write_with(deployment, lease, |_| Ok(Vec::new())).await.map(drop)
+    }
+
+    pub(super) async fn end_deployment(
         &self,
         deployment: &DeploymentRecord,
         live: Option<&LiveState>,
         lease: &Lease,
     ) -> Result<()> {
-        let write_id = Uuid::new_v4().to_string();
+        let more = |write: &DeploymentWrite| {
+            let set_live = live.map(|live| set_live(deployment, live, write)).transpose()?;
+            Ok(set_live.into_iter().chain([release(lease)]).collect())
+        };
+        self.write_with(deployment, lease, more).await.map(drop)
+    }
+
+    /// Writes a deployment and, in the same batch, what follows it; returns the rows of what follows.
+    pub(super) async fn write_with(
+        &self,
+        deployment: &DeploymentRecord,
+        lease: &Lease,
+        more: impl FnOnce(&DeploymentWrite) -> Result<Vec<Statement>>,
+    ) -> Result<Vec<Rows>> {
         let id = deployment.server.id;
+        let write = DeploymentWrite { deployment: deployment.id.0.to_string(), id: Uuid::new_v4().to_string() };
         let mut batch = vec![
-            upsert(deployment, lease, &write_id),
+            upsert(deployment, lease, &write.id),
             Statement::new(SELECT_HOLDER, [lease.name.clone()]),
             Statement::new("SELECT 1 FROM mcp_servers WHERE id = ?", [id.to_string()]),
         ];
-        if let Some(live) = live {
-            batch.push(set_live(deployment, live, write_id)?);
-        }
-        let results = self.executor.execute(batch).await?;
+        let own = batch.len();
+        batch.extend(more(&write)?);
+        let mut results = self.executor.execute(batch).await?;
         let row = |index: usize| results.get(index).and_then(|rows| rows.first()).map(|row| Row(row));
         if row(0).is_some() {
-            Ok(())
+            Ok(results.split_off(own))
         } else if row(2).is_none() {
             Err(server_not_found(&id.into()))
         } else {
@@ -101,12 +124,13 @@ fn upsert(deployment: &DeploymentRecord, lease: &Lease, write_id: &str) -> State
     Statement::new(UPSERT, [record.to_string(), server.id.to_string(), lease.name.clone(), fence])
 }
 
-fn set_live(deployment: &DeploymentRecord, live: &LiveState, write_id: String) -> Result<Statement> {
+fn set_live(deployment: &DeploymentRecord, live: &LiveState, write: &DeploymentWrite) -> Result<Statement> {
     let text = serde_json::to_string(live)
         .map_err(|source| Error::new(ErrorKind::Unexpected, "a live state did not serialize").with_source(source))?;
-    let (server, id) = (deployment.server.id.to_string(), deployment.id.0.to_string());
-    let status = live.status.as_str().to_owned();
-    Ok(Statement::new(SET_LIVE, [status, live.url.to_string(), text, server, id, write_id]))
+    let (server, status) = (deployment.server.id.to_string(), live.status.as_str().to_owned());
+    let write = [write.deployment.clone(), write.id.clone()];
+    let [deployment, write_id] = write;
+    Ok(Statement::new(SET_LIVE, [status, live.url.to_string(), text, server, deployment, write_id]))
 }
 
 fn records(rows: &Rows) -> Result<Vec<DeploymentRecord>> {

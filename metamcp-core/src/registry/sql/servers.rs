@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::definition_rows::{self, DefinitionRows};
 use super::row::{Row, clock_stamp};
-use super::{MAX_PARAMETER_BYTES, SqlExecutor, SqlRegistry, SqlValue, Statement, now};
+use super::{MAX_PARAMETER_BYTES, Rows, SqlExecutor, SqlRegistry, SqlValue, Statement, now};
 use crate::name::{ServerId, ServerKey, ServerName};
 use crate::registry::{
     Expect, ListOptions, LiveState, Page, Revision, ServerRecord, ServerSummary, revision_conflict, server_exists,
@@ -143,15 +143,7 @@ impl<E: SqlExecutor> SqlRegistry<E> {
     }
 
     pub(super) async fn read_server(&self, key: &ServerKey) -> Result<ServerRecord> {
-        let statements = match key {
-            ServerKey::Id(_) => SELECT_BY_ID,
-            ServerKey::Name(_) => SELECT_BY_NAME,
-        };
-        let [server, tools, resources, prompts] =
-            self.run(statements.map(|sql| Statement::new(sql, [key.to_string()]))).await?;
-        let row = Row(server.first().ok_or_else(|| server_not_found(key))?);
-        let definition = definition_rows::join(row, &tools, &resources, &prompts)?;
-        Ok(Head::read(row)?.into_record(definition))
+        server_record(key, &self.run(select_server(key)).await?)
     }
 
     pub(super) async fn read_revision(&self, key: &ServerKey) -> Result<(ServerId, Revision)> {
@@ -200,6 +192,21 @@ impl<E: SqlExecutor> SqlRegistry<E> {
         let [rows, _] = self.run([delete, end_lease]).await?;
         if rows.is_empty() { Err(server_not_found(&id.into())) } else { Ok(()) }
     }
+}
+
+/// What reads a server whole; [`server_record`] makes it of the rows.
+pub(super) fn select_server(key: &ServerKey) -> [Statement; 4] {
+    let statements = match key {
+        ServerKey::Id(_) => SELECT_BY_ID,
+        ServerKey::Name(_) => SELECT_BY_NAME,
+    };
+    statements.map(|sql| Statement::new(sql, [key.to_string()]))
+}
+
+pub(super) fn server_record(key: &ServerKey, [server, tools, resources, prompts]: &[Rows; 4]) -> Result<ServerRecord> {
+    let row = Row(server.first().ok_or_else(|| server_not_found(key))?);
+    let definition = definition_rows::join(row, tools, resources, prompts)?;
+    Ok(Head::read(row)?.into_record(definition))
 }
 
 /// The whole write: the server's row decides, the items follow it, and the row as it then is comes last.

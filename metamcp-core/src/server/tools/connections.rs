@@ -2,13 +2,18 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use url::Url;
 
-use super::{Done, OneServer};
-use crate::connection::{ConnectTransport, Drift};
+use super::Done;
+use crate::connection::{ConnectTransport, Drift, Offer};
 use crate::registry::ClientConnection;
 use crate::server::call::{Call, ServerArg};
+use crate::source_tree::Digest;
 use crate::{Error, ErrorKind, Result};
+
+/// Tools whose descriptions and schemas are shown at once.
+const SHOWN_TOOLS: usize = 50;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -57,22 +62,63 @@ pub(in crate::server) async fn connect(call: Call, params: Connect) -> Result<Ex
     call.meta.connections().connect(&key, &params.server_name, &url, params.transport).await?.try_into()
 }
 
-#[derive(Debug, Serialize, JsonSchema)]
-pub(in crate::server) struct Externals {
-    connections: Vec<External>,
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::server) struct ListExternal {
+    server_id: ServerArg,
+    server_name: Option<String>,
+    /// Only this tool of it
+    tool_name: Option<String>,
 }
 
-pub(in crate::server) async fn list(call: Call, params: OneServer) -> Result<Externals> {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::server) struct Externals {
+    #[schemars(with = "Vec<Map<String, Value>>")]
+    connections: Vec<External>,
+    /// Schemas, digest, drift
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Map<String, Value>>")]
+    offer: Option<Offer>,
+}
+
+pub(in crate::server) async fn list(call: Call, params: ListExternal) -> Result<Externals> {
     let key = call.server(&params.server_id).await?;
-    let listed = call.meta.connections().list(&key).await?;
-    Ok(Externals { connections: listed.into_iter().map(TryInto::try_into).collect::<Result<_>>()? })
+    let connections = call.meta.connections();
+    let mut listed = connections.list(&key).await?;
+    let offer = match &params.server_name {
+        Some(name) => {
+            listed.retain(|connection| connection.name == *name);
+            Some(shown(connections.offer(&key, name).await?, name, params.tool_name.as_deref())?)
+        }
+        None => None,
+    };
+    Ok(Externals { connections: listed.into_iter().map(TryInto::try_into).collect::<Result<_>>()?, offer })
+}
+
+/// An offer with the tools that were asked for, if they are few enough.
+fn shown(mut offer: Offer, server: &str, tool: Option<&str>) -> Result<Offer> {
+    if let Some(tool) = tool {
+        offer.tools.retain(|offered| offered.name == tool);
+        if offer.tools.is_empty() {
+            let message = format!("external server {server:?} offers no tool {tool:?}");
+            return Err(Error::new(ErrorKind::NotFound, message).with_help("leave toolName out to see all"));
+        }
+    }
+    if offer.tools.len() > SHOWN_TOOLS {
+        let message = format!("external server {server:?} offers {} tools", offer.tools.len());
+        return Err(Error::new(ErrorKind::LimitExceeded, message)
+            .with_help("name one of the listed tools in toolName to see its schema"));
+    }
+    Ok(offer)
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::server) struct OneConnection {
+pub(in crate::server) struct Accept {
     server_id: ServerArg,
     server_name: String,
+    /// From `list_external_mcp`
+    digest: String,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -82,10 +128,20 @@ pub(in crate::server) struct Accepted {
     removed: Vec<String>,
 }
 
-pub(in crate::server) async fn accept(call: Call, params: OneConnection) -> Result<Accepted> {
+pub(in crate::server) async fn accept(call: Call, params: Accept) -> Result<Accepted> {
     let key = call.server(&params.server_id).await?;
-    let Drift { added, changed, removed } = call.meta.connections().accept(&key, &params.server_name).await?;
+    let shown: Digest = params.digest.parse().map_err(|_| {
+        Error::new(ErrorKind::InvalidDefinition, "digest is none such as list_external_mcp shows with serverName")
+    })?;
+    let Drift { added, changed, removed } = call.meta.connections().accept(&key, &params.server_name, &shown).await?;
     Ok(Accepted { added, changed, removed })
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::server) struct OneConnection {
+    server_id: ServerArg,
+    server_name: String,
 }
 
 pub(in crate::server) async fn remove(call: Call, params: OneConnection) -> Result<Done> {

@@ -54,7 +54,9 @@ pub(in crate::server) struct TestTool {
 
 pub(in crate::server) async fn test_tool(call: Call, params: TestTool) -> Result<CallToolResponse> {
     let key = call.server(&params.server_id).await?;
-    let test = call.meta.deployments().test_tool(&key, &params.tool_name, params.arguments).await?;
+    let TestTool { tool_name, arguments, .. } = params;
+    let deployments = call.meta.deployments();
+    let test = call.when_free(&key, || deployments.test_tool(&key, &tool_name, arguments.clone())).await?;
     to_response(test.answer, &test.logs)
 }
 
@@ -105,15 +107,22 @@ impl From<Deployment> for Deployed {
 
 pub(in crate::server) async fn deploy(call: Call, params: OneServer) -> Result<Deployed> {
     let key = call.server(&params.server_id).await?;
-    let (sink, mut events) = EventSink::channel();
     let deployments = call.meta.deployments();
-    let reporting = async {
+    let deploy = || reporting(&call, |events| deployments.deploy_with_events(&key, events));
+    let deployed = call.when_free(&key, deploy).await?;
+    call.is_about(deployed.version.as_str());
+    Ok(deployed.into())
+}
+
+/// Does what reports its steps, and tells the caller of each.
+async fn reporting<T, F: Future<Output = T>>(call: &Call, work: impl FnOnce(EventSink) -> F) -> T {
+    let (sink, mut events) = EventSink::channel();
+    let telling = async {
         while let Some(event) = events.next().await {
             call.report(words_for(&event)).await;
         }
     };
-    let (deployed, ()) = tokio::join!(deployments.deploy_with_events(&key, sink), reporting);
-    Ok(deployed?.into())
+    tokio::join!(work(sink), telling).0
 }
 
 fn words_for(event: &DeployEvent) -> String {
@@ -180,9 +189,11 @@ pub(in crate::server) struct Rollback {
 pub(in crate::server) async fn rollback(call: Call, params: Rollback) -> Result<Done> {
     let key = call.server(&params.server_id).await?;
     let version: VersionId = params.version_id.parse().map_err(|error: crate::NameError| {
-        Error::new(ErrorKind::NotFound, error.to_string()).with_help("list_versions shows the versions that are kept")
+        Error::from(error).with_help("list_versions shows the versions that are kept")
     })?;
-    call.meta.deployments().rollback(&key, &version).await?;
+    let deployments = call.meta.deployments();
+    let rollback = || reporting(&call, |events| deployments.rollback_with_events(&key, &version, events));
+    call.when_free(&key, rollback).await?;
     Ok(Done::YES)
 }
 

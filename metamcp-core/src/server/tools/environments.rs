@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::Done;
+use crate::Result;
 use crate::builder::{Command, CommandOutput, EnvironmentInfo, with_queue_report};
 use crate::server::call::{Call, ServerArg};
-use crate::{Error, ErrorKind, NameError, Result};
 
 /// How long a command may run, unless more is asked for.
 const TIMEOUT_MS: u64 = 60_000;
@@ -45,8 +45,7 @@ pub(in crate::server) async fn create(call: Call, params: CreateEnvironment) -> 
     // Whoever may not use what comes of it may not take its place either.
     call.unlimited()?;
     let key = call.server(&params.server_id).await?;
-    let template = params.template.map(|template| template.parse()).transpose();
-    let template = template.map_err(|error: NameError| Error::new(ErrorKind::NotFound, error.to_string()))?;
+    let template = params.template.map(|template| template.parse()).transpose()?;
     let (sender, mut places) = mpsc::unbounded_channel();
     let report = move |place| {
         // Who does not listen any more does not wait any more either.
@@ -65,6 +64,7 @@ pub(in crate::server) async fn create(call: Call, params: CreateEnvironment) -> 
     };
     let EnvironmentInfo { container_id, node_version, npm_version, wrangler_version, available_templates } =
         environment.info().await?;
+    call.is_about(container_id.as_str());
     let environment = Installed { node_version, npm_version, wrangler_version, available_templates };
     Ok(CreatedEnvironment { success: true, container_id, environment })
 }

@@ -93,6 +93,15 @@ impl Section {
         }
     }
 
+    /// Fields of which an item has one.
+    fn either(self) -> Option<[&'static str; 2]> {
+        match self {
+            Self::Tools => None,
+            Self::Resources => Some(["uri", "uriTemplate"]),
+            Self::Prompts => Some(["template", "implementation"]),
+        }
+    }
+
     /// What the arguments call an item's name.
     fn name_argument(self) -> &'static str {
         match self {
@@ -137,10 +146,9 @@ impl Section {
 
 async fn add(call: &Call, server: &ServerArg, section: Section, item: Map<String, Value>) -> Result<Edited> {
     let key = call.server(server).await?;
-    let servers = call.meta.servers();
-    let edited = servers.edit(&key, |definition| {
+    let edited = call.edit(&key, |definition| {
         check(definition, section, &item)?;
-        section.add(definition, Value::Object(item))
+        section.add(definition, Value::Object(item.clone()))
     });
     Ok(edited.await?.into())
 }
@@ -151,16 +159,15 @@ async fn update(
     section: Section,
     name: &str,
     new_name: Option<&str>,
-    mut given: Map<String, Value>,
+    given: Map<String, Value>,
 ) -> Result<Edited> {
     let key = call.server(server).await?;
-    let servers = call.meta.servers();
-    let edited = servers.edit(&key, |definition| {
+    let edited = call.edit(&key, |definition| {
         let new_name = new_name.unwrap_or(name);
         let renamed = section.rename(definition, name, new_name)?;
-        given.insert("name".to_owned(), new_name.into());
         let mut item = item_of(&renamed, section, new_name).1;
-        item.extend(given);
+        change(&mut item, section, &given, call.nulls());
+        item.insert("name".to_owned(), new_name.into());
         check(&renamed, section, &item)?;
         section.update(&renamed, Value::Object(item))
     });
@@ -172,6 +179,14 @@ async fn remove(call: &Call, server: &ServerArg, section: Section, name: &str) -
     let servers = call.meta.servers();
     let edited = servers.edit(&key, |definition| section.remove(definition, name));
     Ok(edited.await?.into())
+}
+
+/// Gives an item these fields, and takes those away that were given as `null` or that one of these stands in for.
+fn change(item: &mut Map<String, Value>, section: Section, given: &Map<String, Value>, nulls: &[String]) {
+    let replaced = section.either().filter(|fields| fields.iter().any(|field| given.contains_key(*field)));
+    let is_replaced = |field: &str| replaced.is_some_and(|fields| fields.contains(&field));
+    item.retain(|field, _| !nulls.contains(field) && !is_replaced(field));
+    item.extend(given.clone());
 }
 
 /// The fields of an item that the arguments give, as a definition names them.

@@ -10,6 +10,7 @@ use super::Done;
 use super::servers::{NoArguments, text_of};
 use crate::keys::{NewApiKey, Scope};
 use crate::registry::{ApiKeyRecord, AuditEntry};
+use crate::server::audit::without_ended;
 use crate::server::call::Call;
 use crate::{Error, ErrorKind, Result};
 
@@ -79,6 +80,7 @@ pub(in crate::server) async fn create(call: Call, params: CreateKey) -> Result<C
     let expires_at = params.expires_in_days.map(|days| OffsetDateTime::now_utc() + Duration::days(days));
     let new = NewApiKey { name: params.name, scopes: params.scopes, servers: params.servers, expires_at };
     let (record, key) = call.meta.api_keys().create(new).await?;
+    call.is_about(named(&record));
     Ok(CreatedKey { id: record.id.to_string(), key: key.expose_secret().to_owned() })
 }
 
@@ -91,8 +93,15 @@ pub(in crate::server) async fn revoke(call: Call, params: RevokeKey) -> Result<D
     call.unlimited()?;
     let unknown = || Error::new(ErrorKind::NotFound, "there is no API key with this id");
     let id: Uuid = params.id.parse().map_err(|_| unknown().with_help("list_api_keys shows the ids"))?;
-    call.meta.api_keys().revoke(id).await?;
+    call.is_about(named(&call.meta.api_keys().revoke(id).await?));
     Ok(Done::YES)
+}
+
+/// A key as the audit log names it.
+fn named(key: &ApiKeyRecord) -> String {
+    let ApiKeyRecord { id, name, scopes, servers, .. } = key;
+    let servers = if servers.is_empty() { "*".to_owned() } else { servers.join(",") };
+    format!("{id} {name} {} {servers}", scopes.join(","))
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -111,5 +120,9 @@ pub(in crate::server) struct AuditLog {
 
 pub(in crate::server) async fn audit(call: Call, params: ListAudit) -> Result<AuditLog> {
     call.unlimited()?;
-    Ok(AuditLog { entries: call.meta.audit(params.limit.unwrap_or(ENTRIES)).await? })
+    let limit = params.limit.unwrap_or(ENTRIES);
+    // A change has two entries at most, of which one is shown.
+    let mut entries = without_ended(call.meta.audit(limit.saturating_mul(2)).await?);
+    entries.truncate(limit as usize);
+    Ok(AuditLog { entries })
 }

@@ -51,7 +51,7 @@ pub(in crate::server) async fn import(call: Call, params: Import) -> Result<Impo
     let skipped = import.skipped.iter();
     let skipped =
         skipped.map(|skipped| Skipped { operation: skipped.operation.clone(), reason: skipped.reason.clone() });
-    let record = call.meta.servers().edit(&key, |definition| import.add_to(definition)).await?;
+    let record = call.edit(&key, |definition| import.add_to(definition)).await?;
     Ok(Imported {
         revision: record.revision.0,
         skipped: skipped.collect(),

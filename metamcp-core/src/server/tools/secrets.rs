@@ -49,10 +49,11 @@ pub(in crate::server) async fn set(call: Call, params: SetSecret) -> Result<Done
             call.unlimited()?;
             secrets.set_from_host(&key, &name, &env_name(&variable)?).await?;
         }
+        // Without both, the value was asked for before (`elicit.rs`).
         _ => {
-            let help =
-                format!("a value is seen by whoever calls; fromEnv names one of the host: {}", secrets.offered());
-            return Err(Error::new(ErrorKind::InvalidDefinition, "either value or fromEnv is needed").with_help(help));
+            let help = format!("fromEnv names one of the host: {}; without both a person is asked", secrets.offered());
+            let message = "only one of value and fromEnv is taken";
+            return Err(Error::new(ErrorKind::InvalidDefinition, message).with_help(help));
         }
     }
     Ok(Done::YES)
@@ -75,5 +76,5 @@ pub(in crate::server) async fn list(call: Call, params: OneServer) -> Result<Sec
 }
 
 fn env_name(text: &str) -> Result<EnvName> {
-    text.parse().map_err(|error: crate::NameError| Error::new(ErrorKind::NotFound, error.to_string()))
+    Ok(text.parse()?)
 }

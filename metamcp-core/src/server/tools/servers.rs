@@ -15,8 +15,10 @@ use crate::deploy::{CleanupMode, CleanupOptions, CleanupReport};
 use crate::name::{ServerName, TemplateKind};
 use crate::registry::{ListOptions, RecordStatus, ServerRecord, ServerSummary};
 use crate::server::call::{Call, ServerArg};
+use crate::server::visible;
 use crate::servers::FoundTool;
 use crate::validate::validate_json;
+use crate::validated::validated_json;
 use crate::{Error, ErrorKind, Result};
 
 /// Servers on one page, unless more are asked for.
@@ -53,7 +55,7 @@ impl From<ServerRecord> for NewServer {
         Self {
             server_id: record.id.to_string(),
             container_id: record.container_id,
-            status: "ready",
+            status: record.status.as_str(),
             created_at: text_of(record.created_at),
         }
     }
@@ -62,7 +64,12 @@ impl From<ServerRecord> for NewServer {
 pub(in crate::server) async fn init(call: Call, params: Init) -> Result<NewServer> {
     call.new_server(&params.name)?;
     let definition = serde_json::to_value(&params).unwrap_or_default();
-    create(&call, &definition).await
+    let mut server = create(&call, definition).await?;
+    if server.status == RecordStatus::Draft.as_str() {
+        // Clients of this tool wait for it.
+        server.status = "ready";
+    }
+    Ok(server)
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -73,12 +80,13 @@ pub(in crate::server) struct Import {
 
 pub(in crate::server) async fn import(call: Call, params: Import) -> Result<NewServer> {
     call.new_server(params.definition.get("name").and_then(Value::as_str).unwrap_or_default())?;
-    create(&call, &Value::Object(params.definition)).await
+    create(&call, Value::Object(params.definition)).await
 }
 
-async fn create(call: &Call, definition: &Value) -> Result<NewServer> {
-    let valid = validate_json(definition)?;
-    Ok(call.meta.servers().create(valid.written()).await?.into())
+async fn create(call: &Call, definition: Value) -> Result<NewServer> {
+    let valid = validated_json(definition).await?;
+    call.check_reach(None, valid.written())?;
+    Ok(call.meta.servers().create_valid(&valid).await?.into())
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -96,14 +104,13 @@ pub(in crate::server) async fn update(call: Call, params: UpdateServer) -> Resul
         return Err(Error::new(ErrorKind::Unsupported, format!("{field:?} is no setting"))
             .with_help("a name is fixed; tools, resources and prompts have their own add_, update_ and remove_"));
     }
-    let servers = call.meta.servers();
-    let edited = servers.edit(&key, |definition| {
+    let edited = call.edit(&key, |definition| {
         let mut changed = serde_json::to_value(definition).unwrap_or_default();
-        for (field, value) in params.settings {
+        for (field, value) in &params.settings {
             let fields = changed.as_object_mut();
             match value {
-                Value::Null => fields.and_then(|fields| fields.remove(&field)),
-                value => fields.and_then(|fields| fields.insert(field, value)),
+                Value::Null => fields.and_then(|fields| fields.remove(field)),
+                value => fields.and_then(|fields| fields.insert(field.clone(), value.clone())),
             };
         }
         Ok(validate_json(&changed)?.written().clone())
@@ -113,7 +120,8 @@ pub(in crate::server) async fn update(call: Call, params: UpdateServer) -> Resul
 
 pub(in crate::server) async fn delete(call: Call, params: OneServer) -> Result<Done> {
     let key = call.server(&params.server_id).await?;
-    call.meta.deployments().remove(&key).await?;
+    let deployments = call.meta.deployments();
+    call.when_free(&key, || deployments.remove(&key)).await?;
     Ok(Done::YES)
 }
 
@@ -226,12 +234,10 @@ pub(in crate::server) struct ServerList {
 }
 
 pub(in crate::server) async fn list(call: Call, params: List) -> Result<ServerList> {
-    let after = params.after.map(|after| after.parse::<ServerName>());
-    let after = after.transpose().map_err(|error| Error::new(ErrorKind::NotFound, error.to_string()))?;
+    let after = params.after.map(|after| after.parse()).transpose()?;
     let options = ListOptions { limit: params.limit.unwrap_or(PAGE), after, ..ListOptions::default() };
-    let page = call.meta.servers().list(&options).await?;
-    let allowed = page.items.into_iter().filter(|summary| call.access.may_use(&summary.name));
-    Ok(ServerList { servers: allowed.map(Into::into).collect(), next: page.next.map(Into::into) })
+    let page = visible::page(&call.meta, &call.access, &options).await?;
+    Ok(ServerList { servers: page.items.into_iter().map(Into::into).collect(), next: page.next.map(Into::into) })
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -103,7 +103,7 @@ fn wrong(place: &Path, message: String, schema: Value) -> Flaw {
 }
 
 fn problem(place: &Path, message: String) -> Problem {
-    Problem { pointer: place.as_str().to_owned(), message, line: None, column: None }
+    Problem::new(place.as_str(), message)
 }
 
 fn found(value: &Value) -> &'static str {

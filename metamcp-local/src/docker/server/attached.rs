@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::super::container::Container;
-use crate::workerd::{End, Lifeline, Supervised};
+use crate::workerd::{BoundedLines, End, Lifeline, Supervised};
 
 /// What is held of the streams while nobody reads them.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -71,7 +71,7 @@ async fn follow(
     mut output: DuplexStream,
 ) -> End {
     let AttachContainerResults { output: mut frames, input } = attached;
-    let mut line = Vec::new();
+    let mut lines = BoundedLines::new(MAX_LINE_BYTES);
     let end = loop {
         let frame = tokio::select! {
             _ = &mut killed => break End::Code(137),
@@ -79,7 +79,7 @@ async fn follow(
         };
         let written = match frame {
             Some(Ok(LogOutput::StdErr { message })) => output.write_all(&message).await,
-            Some(Ok(LogOutput::StdOut { message })) => match end_told(&mut line, &message) {
+            Some(Ok(LogOutput::StdOut { message })) => match end_told(&mut lines, &message) {
                 Some(end) => break end,
                 None => control.write_all(&message).await,
             },
@@ -99,21 +99,16 @@ async fn follow(
 }
 
 /// The program's end, once standard output holds the line that tells it.
-fn end_told(line: &mut Vec<u8>, message: &[u8]) -> Option<End> {
-    for part in message.split_inclusive(|byte| *byte == b'\n') {
-        line.extend_from_slice(&part[..part.len().min(MAX_LINE_BYTES.saturating_sub(line.len()))]);
-        if part.ends_with(b"\n") {
-            let told = std::str::from_utf8(line).ok().and_then(|text| match text.trim().strip_prefix("exit ")? {
-                "out-of-memory" => Some(End::OutOfMemory),
-                code => code.parse().ok().map(End::Code),
-            });
-            line.clear();
-            if told.is_some() {
-                return told;
-            }
-        }
-    }
-    None
+fn end_told(lines: &mut BoundedLines, message: &[u8]) -> Option<End> {
+    let mut told = None;
+    lines.read(message, |line| {
+        let end = std::str::from_utf8(line).ok().and_then(|text| match text.trim().strip_prefix("exit ")? {
+            "out-of-memory" => Some(End::OutOfMemory),
+            code => code.parse().ok().map(End::Code),
+        });
+        told = told.take().or(end);
+    });
+    told
 }
 
 /// Removes the container, however it ended.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use metamcp_core::{Error, ErrorKind, Result, VersionId};
 
 use super::super::bundle::Bundle;
-use super::super::files::blocking;
 use super::super::interruption::Interruption;
 use super::super::launch::{Running, Storage};
 use super::super::restarts::Restarts;
@@ -146,7 +145,7 @@ impl Live {
         let secrets = match &next.change {
             Change::Secrets(secrets) => secrets,
             Change::Version => {
-                stored = self.launcher.store.secrets(self.reference.id)?;
+                stored = self.kept_secrets().await?;
                 &stored
             }
         };
@@ -156,13 +155,13 @@ impl Live {
     async fn commit(&self, next: &Next) -> Result<()> {
         match &next.change {
             Change::Version => self.put_active(&next.version).await,
-            Change::Secrets(secrets) => self.launcher.store.put_secrets(self.reference.id, secrets),
+            Change::Secrets(secrets) => self.keep_secrets(secrets).await,
         }
     }
 
     async fn put_active(&self, version: &VersionId) -> Result<()> {
-        let (launcher, id, version) = (Arc::clone(&self.launcher), self.reference.id, version.clone());
-        blocking(move || launcher.store.set_active(id, &version)).await
+        let (id, version) = (self.reference.id, version.clone());
+        self.launcher.on_disk(move |store| store.set_active(id, &version)).await
     }
 }
 

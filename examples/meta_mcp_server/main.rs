@@ -9,28 +9,29 @@
 //! The second prints `listening on URL` and, once for each data directory, `admin key: KEY`. A data directory has one
 //! owner; a second `--stdio` process on it becomes a bridge to the first, and when that ends, the owner. With
 //! `--backend cloudflare` servers run on the account that `CLOUDFLARE_ACCOUNT_ID` and `CLOUDFLARE_API_TOKEN` name.
+//! With `--oauth-issuer URL` access tokens of that issuer are taken beside API keys, for the audience `--public-url` (the
+//! URL of `/mcp` as clients know it) or `--oauth-audience`; `/metrics` is for Prometheus, with a key or token that reads.
 #![expect(clippy::print_stdout, reason = "without --stdio, standard output is for whoever runs it")]
 
+mod options;
+
 use std::error::Error;
-use std::net::SocketAddr;
-use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use metamcp_cloudflare::CloudflareConfig;
 use metamcp_core::server::{
     Authentication, HttpConfig, HttpServer, bridge_stdio, serve_http, serve_socket, serve_stdio,
 };
-use metamcp_core::{EnvName, ErrorKind, MetaMcp, NewApiKey, Scope};
+use metamcp_core::{
+    EnvName, ErrorKind, ExposeSecret, MetaMcp, NewApiKey, PrivateEgress, Scope, SecretString, TrustedHosts,
+};
 use metamcp_examples::telemetry;
 use metamcp_local::{LocalConfig, control_socket};
-use secrecy::{ExposeSecret, SecretString};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 
-const USAGE: &str = "usage: meta_mcp_server (--stdio | --http ADDRESS:PORT [--no-key] [--allow-host HOST]… \
-     [--allow-origin ORIGIN]… [--requests-per-minute N]) [--secret-env VARIABLE]… \
-     [--data-dir DIR | --backend cloudflare]";
+use options::{Backend, Options};
 
 /// How long a bridge waits for its owner to come back before it takes its place: a service that restarts comes first.
 const GRACE: Duration = Duration::from_secs(2);
@@ -40,18 +41,18 @@ const TAKE_OVER_LIMIT: Duration = Duration::from_secs(60);
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let _telemetry = telemetry::start()?;
-    let options = Options::parse(std::env::args().skip(1))?;
+    let options = Options::read();
     if options.backend == Backend::Cloudflare {
         return on_cloudflare(&options).await;
     }
-    let target = Target { config: options.config()?, secrets: options.secrets()? };
+    let target = Target { config: options.config()?, permitted: Permitted::by(&options)? };
     match target.open().await {
         Ok(meta) => {
             let served = serve(&meta, Some(&target.config.data_dir), options.http()).await;
             meta.close().await?;
             served
         }
-        Err(error) if options.http.is_none() && error.kind() == ErrorKind::Conflict => {
+        Err(error) if options.http().is_none() && error.kind() == ErrorKind::Conflict => {
             eprintln!("{error}: passing everything on to it");
             bridge(&target).await
         }
@@ -61,7 +62,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// On an account, as the environment says. Any number of processes may serve the same one, so nothing is passed on.
 async fn on_cloudflare(options: &Options) -> Result<(), Box<dyn Error>> {
-    let meta = metamcp_cloudflare::open(CloudflareConfig::from_env()?).await?.with_host_secrets(options.secrets()?);
+    let permitted = Permitted::by(options)?;
+    let meta = permitted.to(metamcp_cloudflare::open(CloudflareConfig::from_env()?).await?);
     let served = serve(&meta, None, options.http()).await;
     meta.close().await?;
     served
@@ -71,13 +73,32 @@ async fn on_cloudflare(options: &Options) -> Result<(), Box<dyn Error>> {
 #[derive(Debug)]
 struct Target {
     config: LocalConfig,
-    secrets: Vec<(EnvName, SecretString)>,
+    permitted: Permitted,
 }
 
 impl Target {
     async fn open(&self) -> metamcp_core::Result<MetaMcp> {
-        let meta = metamcp_local::open(self.config.clone()).await?;
-        Ok(meta.with_host_secrets(self.secrets.iter().cloned()))
+        Ok(self.permitted.to(metamcp_local::open(self.config.clone()).await?))
+    }
+}
+
+/// What the one who runs this permits to callers.
+#[derive(Debug)]
+struct Permitted {
+    secrets: Vec<(EnvName, SecretString)>,
+    trusted: TrustedHosts,
+    private: PrivateEgress,
+}
+
+impl Permitted {
+    fn by(options: &Options) -> Result<Self, Box<dyn Error>> {
+        Ok(Self { secrets: options.secrets()?, trusted: options.trusted_hosts()?, private: options.private_egress()? })
+    }
+
+    fn to(&self, meta: MetaMcp) -> MetaMcp {
+        meta.with_host_secrets(self.secrets.iter().cloned())
+            .with_trusted_hosts(self.trusted.clone())
+            .with_private_egress(self.private.clone())
     }
 }
 
@@ -163,9 +184,7 @@ async fn serve_others(meta: &MetaMcp, socket: Option<UnixListener>) -> metamcp_c
 /// valid any more.
 async fn listen(meta: &MetaMcp, config: HttpConfig) -> Result<HttpServer, Box<dyn Error>> {
     if config.authentication == Authentication::ApiKeys && !meta.api_keys().has_admin().await? {
-        let admin =
-            NewApiKey { name: "admin".to_owned(), scopes: vec![Scope::Admin], servers: Vec::new(), expires_at: None };
-        let (_, key) = meta.api_keys().create(admin).await?;
+        let (_, key) = meta.api_keys().create(NewApiKey::new("admin", [Scope::Admin])).await?;
         println!("admin key: {}", key.expose_secret());
     }
     let server = serve_http(meta.clone(), config).await?;
@@ -178,96 +197,5 @@ fn bind(path: &Path) -> std::io::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => UnixListener::bind(path),
-    }
-}
-
-/// Where servers run.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Backend {
-    #[default]
-    Local,
-    Cloudflare,
-}
-
-/// What the command line says.
-#[derive(Debug, Default)]
-struct Options {
-    backend: Backend,
-    data_dir: Option<PathBuf>,
-    stdio: bool,
-    http: Option<SocketAddr>,
-    no_key: bool,
-    /// `Host` names that a proxy passes on.
-    allowed_hosts: Vec<String>,
-    /// Origins of web pages.
-    allowed_origins: Vec<String>,
-    requests_per_minute: Option<NonZeroU32>,
-    /// Variables of the environment that `set_secret` may name.
-    secret_env: Vec<String>,
-}
-
-impl Options {
-    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut options = Self::default();
-        while let Some(argument) = arguments.next() {
-            match argument.as_str() {
-                "--stdio" => options.stdio = true,
-                "--no-key" => options.no_key = true,
-                "--http" => {
-                    let address = arguments.next().ok_or(USAGE)?;
-                    let wrong = |_| format!("{address:?} is no address such as 127.0.0.1:8080; {USAGE}");
-                    options.http = Some(address.parse().map_err(wrong)?);
-                }
-                "--allow-host" => options.allowed_hosts.push(arguments.next().ok_or(USAGE)?),
-                "--allow-origin" => options.allowed_origins.push(arguments.next().ok_or(USAGE)?),
-                "--requests-per-minute" => {
-                    let number = arguments.next().ok_or(USAGE)?;
-                    let wrong = |_| format!("{number:?} is no number of requests above 0; {USAGE}");
-                    options.requests_per_minute = Some(number.parse().map_err(wrong)?);
-                }
-                "--backend" => {
-                    options.backend = match arguments.next().ok_or(USAGE)?.as_str() {
-                        "local" => Backend::Local,
-                        "cloudflare" => Backend::Cloudflare,
-                        other => return Err(format!("{other:?} is no backend; {USAGE}")),
-                    }
-                }
-                "--secret-env" => options.secret_env.push(arguments.next().ok_or(USAGE)?),
-                "--data-dir" => options.data_dir = Some(arguments.next().ok_or(USAGE)?.into()),
-                other => return Err(format!("{other:?} is no option; {USAGE}")),
-            }
-        }
-        let misplaced = options.backend == Backend::Cloudflare && options.data_dir.is_some();
-        if misplaced || options.stdio == options.http.is_some() { Err(USAGE.to_owned()) } else { Ok(options) }
-    }
-
-    fn http(&self) -> Option<HttpConfig> {
-        let authentication = if self.no_key { Authentication::None } else { Authentication::ApiKeys };
-        let config = HttpConfig::new().with_listen(self.http?).with_authentication(authentication);
-        let config = match self.requests_per_minute {
-            Some(requests) => config.with_requests_per_minute(requests),
-            None => config,
-        };
-        let config = self.allowed_hosts.iter().fold(config, HttpConfig::with_allowed_host);
-        Some(self.allowed_origins.iter().fold(config, HttpConfig::with_allowed_origin))
-    }
-
-    /// What `set_secret` may take from the environment.
-    fn secrets(&self) -> Result<Vec<(EnvName, SecretString)>, String> {
-        let read = |name: &String| {
-            let parsed = name.parse::<EnvName>().map_err(|error| format!("--secret-env {name:?}: {error}"))?;
-            let value = std::env::var(name).map_err(|_| format!("--secret-env {name}: it is not set, or no text"))?;
-            Ok((parsed, value.into()))
-        };
-        self.secret_env.iter().map(read).collect()
-    }
-
-    /// The environment's configuration, with the command line's before it.
-    fn config(&self) -> metamcp_core::Result<LocalConfig> {
-        let mut config = LocalConfig::from_env()?;
-        if let Some(data_dir) = &self.data_dir {
-            config.data_dir.clone_from(data_dir);
-        }
-        Ok(config)
     }
 }

@@ -1,0 +1,85 @@
+//! Calls that an agent makes at once, without waiting for one before the next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use metamcp_core::memory::{MemoryBuilder, MemoryRegistry};
+use metamcp_core::{ErrorKind, Registry, ServerKey};
+use serde_json::json;
+
+use super::{Client, everything, memory, text};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tools_that_are_added_at_once_are_all_there() {
+    let meta = memory::meta().await;
+    let client = Client::connect(&meta, everything()).await;
+    client.data("init_mcp_server", json!({ "name": "many", "description": "Has many tools." })).await;
+    let names: Vec<_> = (0..16).map(|n| format!("t{n:02}")).collect();
+    let added = names.iter().map(|name| {
+        let tool = json!({
+            "serverId": "many", "toolName": name, "description": "A tool.", "implementation": "return 1;"
+        });
+        client.data("add_mcp_tool", tool)
+    });
+    join_all(added).await;
+    let details = client.data("get_mcp_server_details", json!({ "serverId": "many" })).await;
+    let mut found: Vec<_> = details["tools"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    found.sort_unstable();
+    assert_eq!(found, names);
+    assert_eq!(details["revision"], 17);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edits_at_once_of_one_thing_are_made_or_refused_but_never_in_conflict() {
+    let meta = memory::meta().await;
+    let client = Client::connect(&meta, everything()).await;
+    client.data("init_mcp_server", json!({ "name": "one", "description": "Has one tool." })).await;
+    let added = (0..4).map(|n| {
+        let body = format!("return {n};");
+        let tool = json!({ "serverId": "one", "toolName": "t", "description": "A tool.", "implementation": body });
+        client.call("add_mcp_tool", tool)
+    });
+    let said: Vec<_> = join_all(added).await.iter().map(text).collect();
+    let refused = said.iter().filter(|said| said.starts_with("already_exists: ")).count();
+    assert_eq!(refused, 3, "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tests_and_deployments_of_one_server_wait_for_each_other() {
+    let meta = memory::meta().await;
+    let client = Client::connect(&meta, everything()).await;
+    client.data("init_mcp_server", json!({ "name": "busy", "description": "Is busy." })).await;
+    let tool = json!({ "serverId": "busy", "toolName": "t", "description": "A tool.", "implementation": "return 1;" });
+    client.data("add_mcp_tool", tool).await;
+    let call = json!({ "serverId": "busy", "toolName": "t" });
+    let both = [("test_mcp_tool", call), ("deploy_mcp_server", json!({ "serverId": "busy" }))];
+    let calls = both.iter().cycle().take(6).map(|(tool, arguments)| client.call(tool, arguments.clone()));
+    for ended in join_all(calls).await {
+        assert_ne!(ended.is_error, Some(true), "{}", text(&ended));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waited_in_vain_is_told_what_goes_on() {
+    let registry = Arc::new(MemoryRegistry::new());
+    let meta = memory::meta_on(registry.clone(), Arc::new(MemoryBuilder::new())).await;
+    let client = Client::connect(&meta, everything()).await;
+    client.data("init_mcp_server", json!({ "name": "held", "description": "Is held." })).await;
+    let key: ServerKey = "held".parse().unwrap();
+    let (_, lease) = registry.lease_server(&key, "another program", Duration::from_secs(3_600)).await.unwrap();
+    for (tool, arguments) in [
+        ("deploy_mcp_server", json!({ "serverId": "held" })),
+        ("delete_mcp_server", json!({ "serverId": "held" })),
+        ("test_mcp_tool", json!({ "serverId": "held", "toolName": "t" })),
+    ] {
+        let said = client.failure(tool, arguments).await;
+        assert!(said.starts_with("conflict: another deployment or test of server held runs"), "{tool}: {said}");
+        assert!(said.contains("another program") && said.ends_with("the same call may succeed later"), "{said}");
+    }
+    // A library's caller is answered at once, and sees that waiting helps.
+    let error = meta.deployments().deploy(&key).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Conflict, true));
+    registry.release_lease(&lease).await.unwrap();
+    client.data("deploy_mcp_server", json!({ "serverId": "held" })).await;
+}
