@@ -21,6 +21,24 @@ use crate::{Error, ErrorKind, Result};
 pub use self::queue::{report_queue_place, with_queue_report};
 
 /// Builds servers, and provides isolated environments for commands.
+///
+/// ```
+/// use metamcp_core::memory::MemoryBuilder;
+/// use metamcp_core::{Builder, ServerDefinition, ToolDefinition, WorkerSettings, generate, validate};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut dice = ServerDefinition::new("dice", "Rolls dice.");
+/// dice.tools = vec![ToolDefinition::new("roll", "Rolls a die.", "return 4;")];
+/// let valid = validate(&dice)?;
+///
+/// let (source, settings) = (generate(&valid)?, WorkerSettings::of(&valid));
+/// let artifact = MemoryBuilder::new().build(&source, &settings).await?;
+/// assert!(artifact.modules.contains_key(&artifact.main_module));
+/// assert_eq!(artifact.digest(), MemoryBuilder::new().build(&source, &settings).await?.digest());
+/// # Ok(())
+/// # }
+/// ```
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Builder: Debug + Send + Sync + 'static {

@@ -94,6 +94,25 @@ impl PinnedServer {
 /// [`Connections::call_tool`] calls their tools. A server of the template `routing` also serves these tools beside its
 /// own, with each connection as an upstream, as far as they are still what was accepted. A change here takes effect at
 /// its next deployment.
+///
+/// ```
+/// # use metamcp_core::{ConnectTransport, ErrorKind, MetaMcp, ServerKey};
+/// # use serde_json::Map;
+/// # async fn connect(meta: &MetaMcp, key: &ServerKey) -> Result<(), Box<dyn std::error::Error>> {
+/// let connections = meta.connections();
+/// connections.connect(key, "docs", &"https://docs.example.com/mcp".parse()?, ConnectTransport::Auto).await?;
+/// match connections.call_tool(key, "docs", "search", Map::new()).await {
+///     Err(error) if error.kind() == ErrorKind::Conflict => {
+///         // Its tools are no longer what was pinned, so nothing was called. Look at them before you accept.
+///         let offer = connections.offer(key, "docs").await?;
+///         println!("{:?}", offer.drift);
+///         connections.accept(key, "docs", &offer.digest).await?;
+///     }
+///     answer => println!("{:?}", answer?.content),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Connections {
     backends: Arc<Backends>,

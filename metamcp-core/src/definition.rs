@@ -93,11 +93,13 @@ pub struct ServerDefinition {
     /// the MCP server may write only where [`MetaMcp::with_private_egress`](crate::MetaMcp::with_private_egress) allows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<Vec<String>>,
-    /// Whether clients of the 2025 revisions get sessions, which `ctx.elicit`, `ctx.sample`, `ctx.listRoots` need with
-    /// them, and whether clients of any revision can listen for changes of resources (`ctx.resourceUpdated`). Each
-    /// session is a Durable Object, so that a switch of versions holds calls for a moment and the server does not
-    /// sleep. Default `false`: clients are served statelessly. At most 1,000 are kept; one that is not used for a day
-    /// ends. As many streams of clients without a session are open at once.
+    /// Whether clients of the 2025 revisions get sessions, without which they cannot be asked anything (`ctx.elicit`,
+    /// `ctx.sample`, `ctx.listRoots`), and whether clients of any revision can listen for changes of resources
+    /// (`ctx.resourceUpdated`). Default `false`: clients are served statelessly.
+    ///
+    /// Each session is a Durable Object, so a switch of versions holds calls for a moment, and the server does not
+    /// sleep. At most 1,000 sessions are kept, and a session that is not used for a day ends. At most 1,000 streams of
+    /// clients without a session are open at once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sessions: bool,
     /// How long clients may keep the lists of tools, resources and prompts; default: not at all.
@@ -330,7 +332,7 @@ pub struct Limits {
     /// How long one call may take, in milliseconds (1 to 600,000; default 30,000).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
-    /// Memory of the server's process, in MiB (64 to 12,288; default 512). For the server only.
+    /// Memory of the server's process, in MiB (64 to 12,288; default 512). Only for the server as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_mb: Option<u64>,
     /// Calls at once (1 to 10,000; default 64).

@@ -41,6 +41,26 @@ const VERIFY_LIMIT: Duration = Duration::from_secs(20);
 const KEPT_VERSIONS: usize = 100;
 
 /// Everything about live servers. Cheap to clone.
+///
+/// ```
+/// # use metamcp_core::{MetaMcp, ServerKey};
+/// # use serde_json::Map;
+/// # async fn deploy(meta: &MetaMcp) -> Result<(), Box<dyn std::error::Error>> {
+/// let key: ServerKey = "dice".parse()?;
+/// // Before it is live: what the tool answers now, and what it wrote to the log.
+/// let test = meta.deployments().test_tool(&key, "roll", Map::new()).await?;
+/// assert!(!test.answer.is_error, "{:?}", test.logs);
+///
+/// let first = meta.deployments().deploy(&key).await?;
+/// println!("{} answers at {}", first.name, first.url);
+/// let answer = meta.deployments().call_tool(&key, "roll", Map::new()).await?;
+/// println!("{:?} after {} ms", answer.content, answer.latency_ms);
+///
+/// // A later version turned out bad: the first one is live again.
+/// meta.deployments().rollback(&key, &first.version).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Deployments {
     backends: Arc<Backends>,
@@ -111,7 +131,24 @@ impl Deployments {
         self.deploy_with_events(key, EventSink::default()).await
     }
 
-    /// [`Deployments::deploy`] that reports each step; see [`EventSink::channel`].
+    /// [`Deployments::deploy`] that reports each step.
+    ///
+    /// ```
+    /// # use futures::StreamExt;
+    /// # use metamcp_core::{EventSink, MetaMcp, ServerKey};
+    /// # async fn deploy(meta: &MetaMcp, key: &ServerKey) -> metamcp_core::Result<()> {
+    /// let (sink, mut events) = EventSink::channel();
+    /// let deployments = meta.deployments();
+    /// let show = async {
+    ///     while let Some(event) = events.next().await {
+    ///         println!("{event:?}");
+    ///     }
+    /// };
+    /// let (deployment, ()) = tokio::join!(deployments.deploy_with_events(key, sink), show);
+    /// println!("{}", deployment?.url);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn deploy_with_events(&self, key: &ServerKey, events: EventSink) -> Result<Deployment> {
         let (this, key) = (self.clone(), key.clone());
         let span = verb!(INFO, "deploy", server = %key, id = Empty, revision = Empty, version = Empty);
@@ -151,8 +188,8 @@ impl Deployments {
         self.remove_if(key, |_| true).await.map(drop)
     }
 
-    /// Removes servers that did not change for a time. By default only tells which it would remove. One that is changed
-    /// before its turn comes stays.
+    /// Removes servers that did not change for a time ([`CleanupOptions`]: 30 days). By default it only tells which it
+    /// would remove. One that is changed before its turn comes stays.
     pub async fn cleanup_old_servers(&self, options: CleanupOptions) -> Result<CleanupReport> {
         traced(verb!(INFO, "cleanup_old_servers"), Box::pin(remove::cleanup(self, options))).await
     }

@@ -17,6 +17,18 @@ use crate::{ErrorKind, Result};
 const BUILD_LIMIT: Duration = Duration::from_secs(600);
 
 /// Isolated environments of the builder. Cheap to clone.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use metamcp_core::{Command, MetaMcp, ServerKey};
+/// # async fn build(meta: &MetaMcp, key: &ServerKey) -> metamcp_core::Result<()> {
+/// let environment = meta.environments().create(key, None).await?;
+/// let output = environment.exec(&Command::new("node --version", Duration::from_secs(10))).await?;
+/// assert!(output.success(), "{}", output.stderr);
+/// environment.destroy().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Environments {
     backends: Arc<Backends>,

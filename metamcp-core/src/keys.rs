@@ -99,6 +99,24 @@ impl NewApiKey {
 }
 
 /// Keys for Meta-MCP's own HTTP endpoint. Cheap to clone.
+///
+/// ```
+/// use metamcp_core::{ErrorKind, MetaMcp, NewApiKey, Scope, memory};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let meta = MetaMcp::new(memory::backends());
+/// let mut new = NewApiKey::new("dashboard", [Scope::Read, Scope::Call]);
+/// new.servers = vec!["team-*".to_owned()];
+/// let (record, key) = meta.api_keys().create(new).await?; // the key is shown this once
+/// assert_eq!(meta.api_keys().authenticate(&key).await?.id, record.id);
+///
+/// meta.api_keys().revoke(record.id).await?;
+/// let refused = meta.api_keys().authenticate(&key).await.unwrap_err();
+/// assert_eq!(refused.kind(), ErrorKind::Unauthenticated);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct ApiKeys {
     backends: Arc<Backends>,

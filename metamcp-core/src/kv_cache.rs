@@ -39,12 +39,28 @@ impl Ttl {
 
 /// A cache with a time to live.
 ///
-/// It spares builders that take long ([`Builder::fingerprint`](crate::Builder::fingerprint)) a build of what was built
-/// before, under `build:{serverId}:{hash}` for a day: the hash is that of the source and the builder, so that an entry
-/// never is of anything else. They go with their server.
+/// It saves slow builders ([`Builder::fingerprint`](crate::Builder::fingerprint)) from building the same thing twice.
+/// Artifacts are kept for a day under `build:{serverId}:{hash}`, where the hash is that of source and builder, so an entry
+/// can never stand for anything else. They are removed with their server.
 ///
-/// A miss or a cache that is down only costs time: nothing is kept here alone, and it holds no lock. A read
-/// after a write may return the older value, or none, for up to 60 seconds and more (Workers KV).
+/// A miss or a cache that is down only costs time: nothing is kept here alone, and it holds no lock. A read after a write
+/// may return the older value, or none, for 60 seconds or longer (Workers KV).
+///
+/// ```
+/// use metamcp_core::memory::MemoryKvCache;
+/// use metamcp_core::{KvCache, Ttl};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let cache = MemoryKvCache::new();
+/// cache.put("build:1:a", "artifact".into(), Ttl::DAY).await?;
+/// assert_eq!(cache.get("build:1:a").await?.as_deref(), Some(b"artifact".as_slice()));
+/// cache.delete_prefix("build:1:").await?;
+/// assert_eq!(cache.list("build:").await?, [""; 0]);
+/// assert!(Ttl::from_secs(59).is_err(), "Workers KV keeps nothing for less than a minute");
+/// # Ok(())
+/// # }
+/// ```
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait KvCache: Debug + Send + Sync + 'static {

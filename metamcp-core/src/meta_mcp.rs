@@ -38,33 +38,19 @@ pub struct Backends {
 
 /// Everything Meta-MCP does, by facets. Cheap to clone; all clones share the backends.
 ///
-/// The backends in memory need neither an account nor a network; `metamcp_local::open` and `metamcp_cloudflare::open`
-/// give a `MetaMcp` whose servers are real.
+/// `metamcp_local::open` and `metamcp_cloudflare::open` give a `MetaMcp` whose servers run. The one on
+/// [`memory::backends`](crate::memory::backends) is for tests and examples: it keeps definitions, and runs nothing.
 ///
 /// ```
-/// use std::sync::Arc;
-///
-/// use metamcp_core::memory::{MemoryBuilder, MemoryKvCache, MemoryPublisher, MemoryRegistry};
-/// use metamcp_core::{Backends, MetaMcp, ServerDefinition, ServerKey, ToolDefinition, edit};
+/// use metamcp_core::{MetaMcp, ServerDefinition, ServerKey, ToolDefinition, edit, memory};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let meta = MetaMcp::new(Backends {
-///     registry: Arc::new(MemoryRegistry::new()),
-///     cache: Arc::new(MemoryKvCache::new()),
-///     builder: Arc::new(MemoryBuilder::new()),
-///     publisher: Arc::new(MemoryPublisher::new()),
-/// });
+/// let meta = MetaMcp::new(memory::backends());
+/// meta.servers().create(&ServerDefinition::new("dice", "Rolls dice.")).await?;
 ///
-/// let definition: ServerDefinition = serde_json::from_str(r#"{ "name": "dice", "description": "Rolls dice." }"#)?;
-/// meta.servers().create(&definition).await?;
-///
-/// let roll: ToolDefinition = serde_json::from_value(serde_json::json!({
-///     "name": "roll",
-///     "description": "Rolls a die.",
-///     "implementation": "return `${1 + Math.floor(6 * Math.random())}`;"
-/// }))?;
 /// let key: ServerKey = "dice".parse()?;
+/// let roll = ToolDefinition::new("roll", "Rolls a die.", "return 1 + Math.floor(6 * Math.random());");
 /// meta.servers().edit(&key, |definition| edit::add_tool(definition, roll.clone())).await?;
 ///
 /// let record = meta.servers().get(&key).await?;

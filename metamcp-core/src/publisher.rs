@@ -147,7 +147,29 @@ pub trait LogListener: Debug + Send {
 /// Stages, activates and removes versions of servers on one target.
 ///
 /// A publisher keeps the artifacts it needs to activate any listed version again, content-addressed and
-/// checked when read. It acts on a server only while its caller holds the server's lease.
+/// checked when read. Callers hold the server's lease while they have it change something.
+///
+/// ```
+/// use metamcp_core::memory::{MemoryBuilder, MemoryPublisher};
+/// use metamcp_core::{Builder, Publisher, ServerDefinition, ServerId, ServerRef, WorkerSettings, generate, validate};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let valid = validate(&ServerDefinition::new("dice", "Rolls dice."))?;
+/// let artifact = MemoryBuilder::new().build(&generate(&valid)?, &WorkerSettings::of(&valid)).await?;
+/// let server = ServerRef { id: ServerId::random(), name: valid.name().clone() };
+///
+/// let publisher = MemoryPublisher::new();
+/// let first = publisher.stage(&server, &artifact).await?;
+/// publisher.activate(&server, &first.version).await?;
+/// let second = publisher.stage(&server, &artifact).await?;
+/// publisher.activate(&server, &second.version).await?;
+/// publisher.activate(&server, &first.version).await?; // a rollback
+/// publisher.discard(&server, &second.version).await?;
+/// assert_eq!(publisher.list_versions(&server).await?.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait Publisher: Debug + Send + Sync + 'static {

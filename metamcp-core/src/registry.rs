@@ -26,6 +26,29 @@ pub(crate) use refusal::{
 /// Durable state: servers with their definitions, versions, deployments, client connections, API keys, audit
 /// entries and leases.
 ///
+/// ```
+/// use metamcp_core::memory::MemoryRegistry;
+/// use metamcp_core::registry::{Expect, Registry};
+/// use metamcp_core::{ErrorKind, ServerDefinition, validate};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let registry = MemoryRegistry::new();
+/// let mut dice = ServerDefinition::new("dice", "Rolls dice.");
+/// let first = registry.put_server(&validate(&dice)?, Expect::Absent).await?;
+///
+/// dice.description = "Rolls fair dice.".to_owned();
+/// let second = registry.put_server(&validate(&dice)?, Expect::Revision(first.revision)).await?;
+/// assert_eq!(second.revision.0, 2);
+///
+/// // A writer that has only read the first revision would undo the second.
+/// dice.version = "1.1.0".to_owned();
+/// let stale = registry.put_server(&validate(&dice)?, Expect::Revision(first.revision)).await.unwrap_err();
+/// assert_eq!(stale.kind(), ErrorKind::Conflict);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// Every method is atomic: it happens whole or not at all, also when the program is killed in it. Reads see
 /// every write that was acknowledged before. Times come from the database's clock. Error kinds common to all:
 /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the store cannot answer and

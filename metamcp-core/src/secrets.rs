@@ -27,12 +27,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// work goes on if the returned future is dropped.
 ///
 /// ```
-/// # use metamcp_core::{EnvName, MetaMcp, ServerKey};
-/// # async fn set(meta: &MetaMcp, token: String) -> Result<(), Box<dyn std::error::Error>> {
+/// use metamcp_core::{EnvName, MetaMcp, ServerDefinition, ServerKey, memory};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let meta = MetaMcp::new(memory::backends());
+/// let mut weather = ServerDefinition::new("weather", "Tells the weather.");
+/// weather.secrets = vec!["TOKEN".to_owned()]; // bodies read it as `env.TOKEN`
+/// meta.servers().create(&weather).await?;
+///
 /// let key: ServerKey = "weather".parse()?;
-/// // Its definition has "TOKEN" in its `secrets`; bodies see it as `env.TOKEN`.
 /// let name: EnvName = "TOKEN".parse()?;
-/// meta.secrets().set(&key, &name, token.into()).await?;
+/// meta.secrets().set(&key, &name, "the value".into()).await?;
 /// assert_eq!(meta.secrets().list(&key).await?, [name]);
 /// # Ok(())
 /// # }

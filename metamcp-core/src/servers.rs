@@ -38,18 +38,33 @@ pub struct FoundTool {
 
 /// Definitions: create, read, change, list. Cheap to clone.
 ///
-/// An edit gets the newest definition and gives back the changed one; what nobody may have is refused as a whole.
+/// An edit takes the newest definition and returns the changed one. A result that is not valid is refused as a whole.
 ///
 /// ```
-/// # use metamcp_core::{ErrorKind, MetaMcp, ServerKey, edit};
-/// # async fn rename(meta: &MetaMcp) -> Result<(), Box<dyn std::error::Error>> {
+/// use metamcp_core::{ErrorKind, MetaMcp, ServerDefinition, ServerKey, ToolDefinition, edit, memory};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let meta = MetaMcp::new(memory::backends());
+/// let mut dice = ServerDefinition::new("dice", "Rolls dice.");
+/// dice.tools = vec![ToolDefinition::new("roll", "Rolls a die.", "return 4;")];
+/// meta.servers().create(&dice).await?;
+///
 /// let key: ServerKey = "dice".parse()?;
-/// let edited = meta.servers().edit(&key, |definition| edit::rename_tool(definition, "roll", "roll_die")).await;
-/// match edited {
-///     Ok(record) => println!("revision {}", record.revision),
-///     Err(error) if error.kind() == ErrorKind::Conflict => println!("others never stopped changing it: edit again"),
-///     Err(error) => return Err(error.into()),
-/// }
+/// let edited = meta.servers().edit(&key, |dice| edit::rename_tool(dice, "roll", "roll_die")).await?;
+/// assert_eq!(edited.revision.0, 2);
+/// let found = meta.servers().search_tools("die", 10).await?;
+/// assert_eq!((found[0].tool.as_str(), found[0].live), ("roll_die", false));
+///
+/// // What is wrong comes all at once, each problem with its JSON pointer.
+/// let broken = |dice: &ServerDefinition| {
+///     let mut dice = dice.clone();
+///     dice.tools[0].implementation = "return [1;".to_owned();
+///     Ok(dice)
+/// };
+/// let error = meta.servers().edit(&key, broken).await.unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::InvalidDefinition);
+/// assert_eq!(error.validation().unwrap().problems()[0].pointer, "/tools/0/implementation");
 /// # Ok(())
 /// # }
 /// ```
@@ -91,11 +106,12 @@ impl Servers {
         traced(verb!(DEBUG, "servers.list"), self.backends.registry.list_servers(options)).await
     }
 
-    /// Changes a definition: reads it, applies `edit` (such as one of [`edit`](crate::edit)), checks the result and
-    /// writes it. Where somebody else changed the definition meanwhile, `edit` is applied to the new one, so it runs more
-    /// than once. What is live stays as it is until the next deploy.
+    /// Changes a definition: reads it, applies `edit` (such as a function of [`edit`](crate::edit)), checks the result
+    /// and writes it. If somebody else has changed the definition meanwhile, `edit` is applied to the new one, so it may
+    /// run more than once. What is live stays as it is until the next deployment.
     ///
-    /// [`ErrorKind::Conflict`] if others changed it at each of 64 tries: call again.
+    /// [`ErrorKind::InvalidDefinition`] with every problem of the result; [`ErrorKind::Unsupported`] if it has another
+    /// name; [`ErrorKind::Conflict`] if others changed it during each of 64 tries: call again.
     pub async fn edit<F>(&self, key: &ServerKey, edit: F) -> Result<ServerRecord>
     where
         F: Fn(&ServerDefinition) -> Result<ServerDefinition>,

@@ -52,6 +52,17 @@ pub enum Depth {
 
 /// Speaks MCP to `endpoint` and compares what it offers with `definition`.
 ///
+/// ```
+/// # use std::time::Duration;
+/// # use metamcp_core::{Depth, Endpoint, ServerDefinition, validate, verify};
+/// # async fn check(definition: &ServerDefinition) -> Result<(), Box<dyn std::error::Error>> {
+/// let endpoint = Endpoint::new("http://127.0.0.1:8787/mcp".parse()?);
+/// let seen = verify(&endpoint, &validate(definition)?, Depth::Calls, Duration::from_secs(30)).await?;
+/// println!("{} tools over MCP {}", seen.tools, seen.protocol_version);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// [`ErrorKind::VerificationFailed`] lists every difference, or says what is answered instead of MCP;
 /// [`ErrorKind::Unavailable`] if it cannot be reached or says that it cannot answer now; [`ErrorKind::TimedOut`] after
 /// `limit`.

@@ -76,6 +76,22 @@ impl Drop for HttpServer {
 ///
 /// `/metrics` counts what the endpoint does, in Prometheus' text format, for callers with scope `read` for all servers.
 ///
+/// ```
+/// use metamcp_core::server::{HttpConfig, serve_http};
+/// use metamcp_core::{MetaMcp, NewApiKey, Scope, memory};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let meta = MetaMcp::new(memory::backends());
+/// let (_, key) = meta.api_keys().create(NewApiKey::new("admin", [Scope::Admin])).await?;
+/// let server = serve_http(meta, HttpConfig::new()).await?; // a free port of the loopback address
+/// println!("MCP is at {}", server.url()); // for clients that send `Authorization: Bearer {key}`
+/// # drop(key);
+/// server.close().await;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// [`ErrorKind::ConfigInvalid`] for an address that others can reach, unless callers need an API key and
 /// there is a valid one with scope `admin` ([`ApiKeys::has_admin`](crate::ApiKeys::has_admin)) or an issuer of tokens.
 pub async fn serve_http(meta: MetaMcp, config: HttpConfig) -> Result<HttpServer> {
@@ -112,13 +128,15 @@ async fn check(meta: &MetaMcp, config: &HttpConfig) -> Result<()> {
     if config.listen.ip().is_loopback() {
         return Ok(());
     }
-    let problem = match config.authentication {
-        Authentication::None => "it would serve everybody",
+    let (problem, help) = match config.authentication {
+        Authentication::None => ("it would serve everybody", "have callers need an API key"),
         Authentication::ApiKeys if config.oauth.is_some() || meta.api_keys().has_admin().await? => return Ok(()),
-        Authentication::ApiKeys => "there is no valid API key with scope admin for all servers",
+        Authentication::ApiKeys => {
+            ("there is no valid API key with scope admin for all servers", "make such a key first")
+        }
     };
     let message = format!("{} can be reached by others, and {problem}", config.listen);
-    Err(Error::new(ErrorKind::ConfigInvalid, message).with_help("make such a key first, or listen at 127.0.0.1"))
+    Err(Error::new(ErrorKind::ConfigInvalid, message).with_help(format!("{help}, or listen at 127.0.0.1")))
 }
 
 /// What is served: rmcp's service, the guard before it, and what they did.

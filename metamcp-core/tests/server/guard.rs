@@ -299,10 +299,11 @@ async fn nobody_is_served_on_a_public_address_without_a_key() {
     let meta = memory::meta().await;
     let public = HttpConfig::new().with_listen("0.0.0.0:0".parse().unwrap());
     let open = public.clone().with_authentication(Authentication::None);
-    for config in [public.clone(), open.clone()] {
+    for (config, help) in [(public.clone(), "make such a key first"), (open.clone(), "have callers need an API key")] {
         let error = serve_http(meta.clone(), config).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConfigInvalid);
         assert!(error.to_string().contains("can be reached by others"), "{error}");
+        assert!(error.help().unwrap().starts_with(help), "{error}");
     }
     // Keys that are over or cannot do everything are not enough.
     let admin = NewApiKey::new("a", [Scope::Admin]);
