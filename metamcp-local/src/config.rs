@@ -23,9 +23,9 @@ pub struct LocalConfig {
     pub listen: SocketAddr,
     /// `Host` names, without port, that the gateway accepts besides the loopback ones.
     pub allowed_hosts: Vec<String>,
-    /// How long a server may get no request before its process is stopped.
+    /// How long a server may get no request before its process is stopped; default 5 minutes.
     pub idle_timeout: Duration,
-    /// How long a server may take from its start to its first healthy answer.
+    /// How long a server may take from its start to its first healthy answer; default 15 seconds.
     pub start_timeout: Duration,
     /// What stands between a server's process and the machine.
     pub isolation: Isolation,
@@ -33,7 +33,7 @@ pub struct LocalConfig {
     pub outbound_overrides: BTreeMap<String, SocketAddr>,
     /// Workers behind `service` and `images` bindings, by the bindings' target.
     pub service_workers: BTreeMap<String, ServiceWorker>,
-    /// Where the pinned JavaScript toolchain is kept; `None` for a folder of the user's cache.
+    /// Where the pinned JavaScript toolchain is kept; `None` for `metamcp` in the user's cache folder.
     pub toolchain_dir: Option<PathBuf>,
     /// How servers with npm dependencies are built and environments are created.
     #[cfg(feature = "docker")]
@@ -92,9 +92,12 @@ impl LocalConfig {
         }
     }
 
-    /// Reads the configuration from the environment. Every variable is optional: `METAMCP_DATA_DIR`, `METAMCP_LISTEN`
-    /// (address and port), `METAMCP_IDLE_SECONDS`, `METAMCP_ISOLATION` (`auto`, `process`, `bubblewrap`, `docker`),
-    /// `METAMCP_TOOLCHAIN_DIR` and `METAMCP_DOCKER_BASE_IMAGE` (an image with Node 22 and npm).
+    /// Reads the configuration from the environment. Every variable is optional: `METAMCP_DATA_DIR` (default: `metamcp` in
+    /// the user's data folder, such as `~/.local/share`), `METAMCP_LISTEN` (address and port), `METAMCP_IDLE_SECONDS`,
+    /// `METAMCP_ISOLATION` (`auto`, `process`, `bubblewrap`, `docker`), `METAMCP_TOOLCHAIN_DIR` and
+    /// `METAMCP_DOCKER_BASE_IMAGE` (an image with Node 22 and npm).
+    ///
+    /// [`ErrorKind::ConfigInvalid`] names a variable that cannot be read.
     pub fn from_env() -> Result<Self> {
         let mut config = Self::new(data_dir_from_env()?);
         if let Some(text) = variable("METAMCP_LISTEN")? {

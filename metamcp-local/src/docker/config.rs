@@ -14,16 +14,16 @@ pub struct DockerConfig {
     pub base_image: String,
     /// What one container may use.
     pub limits: ContainerLimits,
-    /// How many containers are in use at once; whoever comes later waits in order.
+    /// How many containers may be in use at once (default 3); whoever comes later waits in order.
     pub max_in_use: usize,
-    /// How many more are kept ready for the next environment.
+    /// How many more are kept ready for the next environment; default 1.
     pub warm: usize,
-    /// How long to wait for one of them.
+    /// How long to wait for one of them; default 10 minutes.
     pub queue_timeout: Duration,
-    /// How long installing and bundling may take.
+    /// How long installing and bundling may take; default 5 minutes.
     pub build_timeout: Duration,
-    /// How long bundled packages and images stay that nobody uses. Lock files stay, so that a rebuild gives the same
-    /// bytes.
+    /// How long bundled packages and images stay that nobody uses; default 30 days. Lock files stay, so that a rebuild
+    /// gives the same bytes.
     pub keep_unused: Duration,
     /// Packages that may run their install scripts.
     pub install_scripts: BTreeSet<String>,
@@ -37,13 +37,13 @@ pub struct DockerConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ContainerLimits {
-    /// Memory in MiB, the workspace included.
+    /// Memory in MiB, the workspace included; default 2,048.
     pub memory_mb: u64,
-    /// Processors, in thousandths.
+    /// Processors, in thousandths; default 2,000.
     pub milli_cpus: u64,
-    /// Processes and threads.
+    /// Processes and threads; default 256.
     pub pids: u64,
-    /// Size of the workspace in MiB. It is held in memory.
+    /// Size of the workspace in MiB; default 1,024. It is held in memory.
     pub workspace_mb: u64,
 }
 
