@@ -10,53 +10,53 @@ use metamcp_core::server::{Authentication, HttpConfig, OAuthConfig};
 use metamcp_core::{EnvName, PrivateEgress, SecretString, TrustedHosts, Url};
 use metamcp_local::LocalConfig;
 
-/// Meta-MCP as an MCP server: an agent makes, tests, deploys, calls and removes MCP servers by its tools.
+/// Meta-MCP as an MCP server: with its tools an agent makes, tests, deploys, calls and removes MCP servers.
 #[derive(Debug, Parser)]
 #[command(name = "meta_mcp_server", version, group = ArgGroup::new("transport").required(true))]
 pub(crate) struct Options {
-    /// Serve the host that started this, over standard input and output
+    /// Serve the program that starts this one, over standard input and output
     #[arg(long, group = "transport")]
     stdio: bool,
-    /// Serve clients over HTTP at this address and port (0 takes a free one); MCP is at /mcp
+    /// Serve clients over HTTP at this address; port 0 takes a free one, MCP is at /mcp
     #[arg(long, value_name = "ADDRESS:PORT", group = "transport")]
     http: Option<SocketAddr>,
-    /// Serve everybody who reaches the address, which has to be a loopback one
+    /// Ask for no key: whoever reaches the address, a loopback one, may do everything
     #[arg(long, requires = "http")]
     no_key: bool,
-    /// Another name under which clients may reach it, such as that of a proxy before it
+    /// Accept this `Host` name as well, such as that of a proxy in front; may be repeated
     #[arg(long, value_name = "HOST", requires = "http")]
     allow_host: Vec<String>,
-    /// Origin of web pages that may use it, such as `https://app.example.com`
+    /// Let web pages of this origin use it, such as `https://app.example.com`; may be repeated
     #[arg(long, value_name = "ORIGIN", requires = "http")]
     allow_origin: Vec<String>,
-    /// How many requests each key may make in a minute, instead of 1,200
+    /// Requests that each key may make in a minute [default: 1200]
     #[arg(long, value_name = "NUMBER", requires = "http")]
     requests_per_minute: Option<NonZeroU32>,
-    /// How many requests of each key may be under way at once, instead of 64
+    /// Requests of each key that may be in flight at once [default: 64]
     #[arg(long, value_name = "NUMBER", requires = "http")]
     requests_at_once: Option<NonZeroU32>,
-    /// Take access tokens of this OAuth issuer beside API keys
+    /// Accept access tokens of this OAuth issuer besides API keys
     #[arg(long, value_name = "URL", requires = "http")]
     oauth_issuer: Option<String>,
-    /// The URL of /mcp as clients know it, where a proxy stands before this server
+    /// URL of /mcp as clients see it, behind a proxy [default: where it listens]
     #[arg(long, value_name = "URL", requires = "oauth_issuer")]
     public_url: Option<Url>,
-    /// What the tokens' audience has to be, if it is not that URL
+    /// Audience that tokens must have [default: the public URL]
     #[arg(long, value_name = "NAME", requires = "oauth_issuer")]
     oauth_audience: Option<String>,
-    /// Scopes of tokens have the prefix `metamcp:`
+    /// Accept scopes of tokens only with the prefix `metamcp:`
     #[arg(long, requires = "oauth_issuer")]
     oauth_prefixed_scopes: bool,
-    /// A variable of this program's environment that `set_secret` may name
+    /// Environment variable whose value `set_secret` may give to servers; may be repeated
     #[arg(long, value_name = "VARIABLE")]
     secret_env: Vec<String>,
-    /// A host of external MCP servers that may be private or speak plain HTTP
+    /// Host of external MCP servers that may be private or speak plain HTTP; may be repeated
     #[arg(long, value_name = "HOST[:PORT]")]
     trust_host: Vec<String>,
-    /// An address outside the public internet that servers may have in their `egress`
+    /// Private address that servers may name in their `egress`; may be repeated
     #[arg(long, value_name = "ADDRESS|CIDR")]
     allow_private: Vec<String>,
-    /// Where local servers and everything about them is kept [default: the user's data folder]
+    /// Folder for local servers and their data [default: METAMCP_DATA_DIR, or `metamcp` in the user's data folder]
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
     /// Where servers run
@@ -80,11 +80,11 @@ impl Options {
         let options = Self::parse();
         if options.stdio && options.is_about_http() {
             let message =
-                "--stdio serves the one who started this: what is about keys, tokens and hosts goes with --http";
+                "--stdio serves the program that starts this one: options for keys, tokens and hosts need --http";
             Self::command().error(ErrorKind::ArgumentConflict, message).exit();
         }
         if options.backend == Backend::Cloudflare && options.data_dir.is_some() {
-            let message = "--data-dir is for servers on this machine, and --backend cloudflare runs them elsewhere";
+            let message = "--data-dir is for servers on this machine: leave it out with --backend cloudflare";
             Self::command().error(ErrorKind::ArgumentConflict, message).exit();
         }
         options

@@ -18,9 +18,7 @@ pub(super) fn pins(tools: &[Tool], url: &Url) -> Result<BTreeMap<String, Digest>
         let name = printable(&tool.name);
         if name != tool.name || pins.insert(name.clone(), digest(tool)?).is_some() {
             let message = format!("{} lists {name:?} twice, with hidden characters, or too long", shown(url));
-            return Err(
-                Error::new(ErrorKind::Unsupported, message).with_help("its author has to name its tools otherwise")
-            );
+            return Err(Error::new(ErrorKind::Unsupported, message).with_help("its author has to rename that tool"));
         }
     }
     Ok(pins)

@@ -101,7 +101,7 @@ impl OAuthConfig {
             None if listens_everywhere => Err(invalid(
                 "a server that listens at every address cannot know the URL that tokens are for".to_owned(),
             )
-            .with_help("say its public URL")),
+            .with_help("give its public URL")),
             _ => Ok(()),
         }
     }

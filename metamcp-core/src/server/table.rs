@@ -60,12 +60,12 @@ fn items() -> Vec<ToolEntry> {
 #[rustfmt::skip]
 fn live_servers() -> Vec<ToolEntry> {
     vec![
-        open("test_mcp_tool", Deploy, Runs, "Runs a tool as it is defined now, without deploying it. Answers what it returns or the error with the body's line, and what it logged.", deployments::test_tool).about(&["toolName"]),
+        open("test_mcp_tool", Deploy, Runs, "Runs a tool as it is defined now, without deploying it. Shows its answer or the error with the body's line, and what it logged.", deployments::test_tool).about(&["toolName"]),
         typed("deploy_mcp_server", Deploy, Changes, "Makes the newest revision live after checking it. On failure the old version stays live.", deployments::deploy),
         open("call_mcp_tool", Call, Runs, "Calls a tool of a live server: no need to connect to its URL.", deployments::call_tool).unaudited(),
         typed("list_versions", Read, Reads, "Lists versions of a server, newest first.", deployments::versions),
         typed("rollback", Deploy, Changes, "Makes an older version live again. The definition stays as it is.", deployments::rollback).about(&["versionId"]),
-        typed("verify_deployment", Call, Runs, "Checks a live server, also by its probe.", deployments::verify),
+        typed("verify_deployment", Call, Runs, "Checks a live server over MCP: its lists, probe and examples.", deployments::verify),
         typed("get_server_logs", Read, Reads, "Shows what a server wrote: console.log, uncaught errors.", deployments::logs),
         typed("set_secret", Deploy, Changes, "Sets a secret that the server's `secrets` declare; bodies read env.NAME. Without value a person is asked.", secrets::set).about(&["name"]),
         typed("remove_secret", Deploy, Changes, "Removes a secret's value.", secrets::remove).about(&["name"]),
@@ -78,7 +78,7 @@ fn external_servers() -> Vec<ToolEntry> {
     vec![
         typed("connect_external_mcp", Write, Adds, "Connects a server to another MCP server on the internet and pins its tools; call_mcp_tool with serverName calls them.", connections::connect).about(&["serverName"]),
         typed("list_external_mcp", Read, Reads, "Lists a server's external servers and their pinned tools; with serverName, what one offers now.", connections::list),
-        typed("accept_external_mcp", Write, Changes, "Pins what a changed external server offers; until then nothing of it is called.", connections::accept).about(&["serverName", "digest"]),
+        typed("accept_external_mcp", Write, Changes, "Pins what a changed external server offers. Until then its tools are not called.", connections::accept).about(&["serverName", "digest"]),
         typed("remove_external_mcp", Write, Changes, "Forgets an external server.", connections::remove).about(&["serverName"]),
     ]
 }
@@ -104,7 +104,7 @@ fn administration() -> Vec<ToolEntry> {
         typed("create_api_key", Admin, Adds, "Makes a key for this server's HTTP endpoint. deploy covers what is live, tests and secrets; admin covers all.", keys::create).about(&["name", "scopes", "servers"]),
         typed("list_api_keys", Admin, Reads, "Lists keys and what they allow.", keys::list),
         typed("revoke_api_key", Admin, Changes, "Ends a key now.", keys::revoke).about(&["id"]),
-        typed("list_audit_log", Admin, Reads, "Shows who changed what; begun: not ended, or cut off.", keys::audit),
+        typed("list_audit_log", Admin, Reads, "Shows who changed what. Outcome begun: still running, or cut off.", keys::audit),
     ]
 }
 

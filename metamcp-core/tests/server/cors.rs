@@ -74,6 +74,6 @@ async fn what_is_no_origin_is_not_taken_for_one() {
         let config = HttpConfig::new().with_allowed_origin(text);
         let error = serve_http(memory::meta().await, config).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConfigInvalid, "{text}");
-        assert!(error.to_string().contains("an origin is such as https://app.example.com"), "{error}");
+        assert!(error.to_string().contains("an origin looks like https://app.example.com"), "{error}");
     }
 }

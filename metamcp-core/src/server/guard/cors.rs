@@ -92,7 +92,7 @@ pub(in crate::server) fn origin_of(text: &str) -> Result<Url> {
     };
     url.filter(is_one).ok_or_else(|| {
         let message = format!("{text:?} is no origin of web pages");
-        Error::new(ErrorKind::ConfigInvalid, message).with_help("an origin is such as https://app.example.com")
+        Error::new(ErrorKind::ConfigInvalid, message).with_help("an origin looks like https://app.example.com")
     })
 }
 

@@ -25,7 +25,7 @@ const VERSIONS: usize = 10;
 pub(in crate::server) struct CallTool {
     server_id: ServerArg,
     tool_name: String,
-    /// Of the tool
+    /// The tool's
     #[serde(default)]
     arguments: Map<String, Value>,
     /// Calls a tool of this external server instead
@@ -47,7 +47,7 @@ pub(in crate::server) async fn call_tool(call: Call, params: CallTool) -> Result
 pub(in crate::server) struct TestTool {
     server_id: ServerArg,
     tool_name: String,
-    /// Of the tool
+    /// The tool's
     #[serde(default)]
     arguments: Map<String, Value>,
 }

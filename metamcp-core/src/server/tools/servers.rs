@@ -74,7 +74,7 @@ pub(in crate::server) async fn init(call: Call, params: Init) -> Result<NewServe
 
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::server) struct Import {
-    /// As `export_server` gives it
+    /// As given by `export_server`
     definition: Map<String, Value>,
 }
 
@@ -93,7 +93,7 @@ async fn create(call: &Call, definition: Value) -> Result<NewServer> {
 #[serde(rename_all = "camelCase")]
 pub(in crate::server) struct UpdateServer {
     server_id: ServerArg,
-    /// Of description, version, options, vars, secrets (names), egress (hosts), auth, limits, probe, sessions, cache, bindings, dependencies; null removes one
+    /// Any of description, version, options, vars, secrets (names), egress (hosts), auth, limits, probe, sessions, cache, bindings, dependencies; null removes one
     settings: Map<String, Value>,
 }
 
@@ -193,7 +193,7 @@ pub(in crate::server) async fn details(call: Call, params: Details) -> Result<Se
 
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(in crate::server) struct List {
-    /// `next` of the page before
+    /// `next` of the previous page
     after: Option<String>,
     /// Default 50
     #[schemars(range(min = 1, max = 1000))]
@@ -297,10 +297,10 @@ pub(in crate::server) async fn templates(_: Call, _: NoArguments) -> Result<Temp
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::server) struct Cleanup {
-    /// Not updated for so many days; default 30
+    /// Not updated for this many days; default 30
     #[schemars(range(min = 0, max = 36500))]
     days_threshold: Option<u64>,
-    /// Default true: only tells
+    /// Default true: only lists them
     dry_run: Option<bool>,
 }
 

@@ -16,7 +16,7 @@ pub(in crate::server) struct AddTool {
     /// {"city":{"type":"string","required":true}}, or a JSON Schema of type object
     #[serde(default)]
     pub(super) parameters: Map<String, Value>,
-    /// JavaScript function body, as `const r = await fetch(parameters.url); return r.text();`
+    /// JavaScript function body, like `const r = await fetch(parameters.url); return r.text();`
     pub(super) implementation: String,
     #[serde(flatten)]
     pub(super) options: ToolOptions,
@@ -69,10 +69,10 @@ pub(in crate::server) struct RemoveTool {
 #[serde(rename_all = "camelCase")]
 pub(in crate::server) struct AddResource {
     pub(super) server_id: ServerArg,
-    /// As `config://settings`
+    /// Like `config://settings`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) uri: Option<String>,
-    /// RFC 6570, instead of uri, as `item://{id}`
+    /// RFC 6570, instead of uri, like `item://{id}`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) uri_template: Option<String>,
     pub(super) name: String,
