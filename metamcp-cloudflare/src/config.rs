@@ -30,6 +30,18 @@ const DEFAULT_SETTLE_TIME: Duration = Duration::from_secs(30);
 
 /// Account, token and base URL of Cloudflare's API.
 ///
+/// ```
+/// use metamcp_cloudflare::CloudflareConfig;
+/// use metamcp_core::SecretString;
+///
+/// let token = SecretString::from("an API token");
+/// let config = CloudflareConfig::new("0123456789abcdef0123456789abcdef", token)?
+///     .with_database("meta-mcp-staging")
+///     .with_dispatch_namespace("staging")?;
+/// assert_eq!(config.database(), "meta-mcp-staging");
+/// # Ok::<(), metamcp_core::Error>(())
+/// ```
+///
 /// The token needs Workers Scripts Edit, Workers KV Storage Edit, D1 Edit and Account Settings Read; for the logs of
 /// servers Workers Tail Read; and to deploy a Container Manager Containers Edit.
 #[derive(Clone)]

@@ -13,6 +13,19 @@ use metamcp_core::{Error, ErrorKind, Module, ModuleKind, Result};
 use crate::docker::DockerConfig;
 
 /// Configuration of the local target.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use metamcp_local::{Isolation, LocalConfig};
+///
+/// let config = LocalConfig::new("/var/lib/metamcp")
+///     .with_listen("127.0.0.1:8700".parse()?)
+///     .with_isolation(Isolation::Bubblewrap)
+///     .with_idle_timeout(Duration::from_secs(60));
+/// # assert_eq!(config.listen.port(), 8700);
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct LocalConfig {

@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::config::{RetryPolicy, folder_url};
 
-/// Where the Container Manager of an account answers, its key, and how long is waited for it.
+/// Where the Container Manager of an account answers, its key, and how long to wait for it.
 #[derive(Clone)]
 pub struct ContainerManagerConfig {
     url: Url,
@@ -37,7 +37,7 @@ impl ContainerManagerConfig {
         })
     }
 
-    /// Another patience with lost answers than the default of five attempts within a minute.
+    /// Sets how calls whose answer is lost are repeated; default five attempts within a minute.
     #[must_use]
     pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
@@ -73,7 +73,7 @@ impl ContainerManagerConfig {
         self.retry
     }
 
-    /// How long is waited in line.
+    /// How long to wait in line.
     pub fn queue_timeout(&self) -> Duration {
         self.queue_timeout
     }

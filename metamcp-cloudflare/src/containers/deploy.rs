@@ -58,7 +58,9 @@ impl ContainerManagerPlan {
         let shown = key.expose_secret();
         if shown.len() < MIN_KEY_LENGTH || !shown.chars().all(|c| c.is_ascii_graphic()) {
             let message = format!("the key is shorter than {MIN_KEY_LENGTH} characters, or holds blanks");
-            return Err(Error::new(ErrorKind::ConfigInvalid, message).with_help("take `openssl rand -hex 32`"));
+            return Err(
+                Error::new(ErrorKind::ConfigInvalid, message).with_help("use the output of `openssl rand -hex 32`")
+            );
         }
         Ok(Self { key, image: None, folder: None })
     }
@@ -80,9 +82,25 @@ impl ContainerManagerPlan {
 
 /// Prepares an account for [`ContainerBuilder`](crate::ContainerBuilder), and updates what is there.
 ///
-/// The API can do all but one thing: an image is built by Docker. So the Worker is uploaded with its Durable Object
-/// classes, its key and its host name, and where the plan names an image, the container application is made or changed
-/// (`standard-4`, at most 3 at once). Without one, the result has the commands that build and push it.
+/// The API can do everything except build the image, which needs Docker. So the Worker is uploaded with its Durable
+/// Object classes, its key and its host name. If the plan names an image, the container application is created or changed
+/// (`standard-4`, at most 3 at once); if not, the result has the commands that build and push the image.
+///
+/// ```no_run
+/// # use metamcp_cloudflare::{CloudflareConfig, ContainerManagerPlan, deploy_container_manager};
+/// # async fn prepare(key: metamcp_core::SecretString) -> metamcp_core::Result<()> {
+/// let config = CloudflareConfig::from_env()?;
+/// let plan = ContainerManagerPlan::new(key)?; // keep it for CLOUDFLARE_CONTAINER_MANAGER_KEY
+/// let setup = deploy_container_manager(&config, &plan).await?;
+/// for command in &setup.to_run {
+///     println!("{command}"); // run it, on any machine with Docker and Node 22.12
+/// }
+/// // Once the image is pushed:
+/// deploy_container_manager(&config, &plan.with_image(setup.image)).await?;
+/// println!("CLOUDFLARE_CONTAINER_MANAGER_URL={}", setup.url);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// Repeating it is safe. A Worker of the same name that is none of ours is [`ErrorKind::AlreadyExists`]. The token needs
 /// Workers Scripts Edit and Containers Edit. npm is needed on this machine.
