@@ -87,11 +87,12 @@ pub(super) async fn test(
     key: &ServerKey,
     tool: &str,
     arguments: Map<String, Value>,
+    events: EventSink,
 ) -> Result<ToolTest> {
     let backends = deployments.backends.clone();
-    let (record, lease) = deployments.lease(key).await?;
+    let (record, lease) = deployments.lease(key, &events).await?;
     // Nothing of a test is recorded: the saga only carries what building and discarding need.
-    let (server, events) = (record.reference(), EventSink::default());
+    let server = record.reference();
     let mut saga = Saga::new(backends, lease, server, DeploymentKind::Deploy, record.revision, events);
     let mut tested = attempt(&mut saga, &record, tool, arguments).await;
     if let Some(version) = &saga.record.version {
