@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::event::{DeployEvent, EventSink};
 use crate::name::ServerKey;
@@ -27,7 +27,7 @@ const MARGIN: Duration = Duration::from_secs(5);
 pub(crate) struct HeldLease {
     registry: Arc<dyn Registry>,
     lease: Arc<Mutex<Term>>,
-    renewal: JoinHandle<()>,
+    renewal: AbortOnDropHandle<()>,
 }
 
 impl HeldLease {
@@ -41,7 +41,7 @@ impl HeldLease {
         let since = Moment::now();
         let (record, lease) = registry.lease_server(key, holder, TTL).await?;
         let lease = Arc::new(Mutex::new(Term { lease, since }));
-        let renewal = tokio::spawn(renew(registry.clone(), lease.clone()));
+        let renewal = AbortOnDropHandle::new(tokio::spawn(renew(registry.clone(), lease.clone())));
         Ok((record, Self { registry, lease, renewal }))
     }
 
@@ -123,12 +123,6 @@ impl Moment {
 
 fn term(lease: &Mutex<Term>) -> MutexGuard<'_, Term> {
     lease.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Drop for HeldLease {
-    fn drop(&mut self) {
-        self.renewal.abort();
-    }
 }
 
 async fn renew(registry: Arc<dyn Registry>, lease: Arc<Mutex<Term>>) {
