@@ -38,6 +38,7 @@ pub use offer::{Offer, OfferedTool};
 pub(crate) use upstreams::{check_routes, effective};
 
 use drift::changed_meanwhile;
+use upstreams::check_route;
 
 /// How long connecting and listing may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
@@ -111,7 +112,8 @@ impl Connections {
     /// [`ErrorKind::PermissionDenied`] for an address that is not public, unless its host is trusted;
     /// [`ErrorKind::Unsupported`] for a server that speaks the HTTP+SSE transport only; [`ErrorKind::Unavailable`] if it
     /// cannot be reached or says that it cannot answer now; [`ErrorKind::VerificationFailed`] if what it answers is not
-    /// MCP; [`ErrorKind::Unauthenticated`] if it asks for credentials; [`ErrorKind::AlreadyExists`] if the name is taken.
+    /// MCP; [`ErrorKind::Unauthenticated`] if it asks for credentials; [`ErrorKind::AlreadyExists`] if the name is taken;
+    /// [`ErrorKind::InvalidDefinition`] if the server routes and could not have it as an upstream of that name.
     pub async fn connect(
         &self,
         key: &ServerKey,
@@ -277,6 +279,7 @@ impl Connections {
             prompts_count: count(seen.prompts),
             last_connected: Some(OffsetDateTime::now_utc()),
         };
+        check_route(&server.definition, &connection).await?;
         self.backends.registry.put_connection(&connection).await?;
         Ok(connection)
     }
