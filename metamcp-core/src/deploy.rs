@@ -17,7 +17,7 @@ use tracing::Span;
 use tracing::field::{Empty, display};
 use url::Url;
 
-pub(crate) use call_limits::KnownLimits;
+pub(crate) use call_limits::{CallTerms, KnownLimits};
 pub use reconcile::ReconcileReport;
 pub use remove::{CleanupMode, CleanupOptions, CleanupReport};
 pub(crate) use tool_call::call_connected;
@@ -41,6 +41,14 @@ const VERIFY_LIMIT: Duration = Duration::from_secs(20);
 const KEPT_VERSIONS: usize = 100;
 
 /// Everything about live servers. Cheap to clone.
+///
+/// What deploys, tests, rolls back or removes a server has it for itself: another one, of this program or another, waits
+/// until that has ended. After 35 seconds, longer than a program that crashed keeps a server from others, it is
+/// [`ErrorKind::Conflict`], which names the holder, and nothing was begun. The free server goes to whoever asks next, in
+/// no order; each asks at growing intervals, once a second at last. Where events are reported, [`DeployEvent::Waiting`] is
+/// one. The work, and with it the waiting, goes on if the returned future is dropped.
+///
+/// [`DeployEvent::Waiting`]: crate::DeployEvent::Waiting
 ///
 /// ```
 /// # use metamcp_core::{MetaMcp, ServerKey};
@@ -122,9 +130,8 @@ impl Deployments {
     /// failure the version that was live before still is, or is again, with two exceptions that stay pending for
     /// [`Deployments::reconcile`]: the new version is live and checked, and only that could not be recorded; or another
     /// program may have deployed the server meanwhile, and then nothing is undone. Deploying what is already live
-    /// changes nothing. The work goes on if the returned future is dropped.
+    /// changes nothing.
     ///
-    /// [`ErrorKind::Conflict`] while another deployment of the same server runs;
     /// [`ErrorKind::VerificationFailed`], [`ErrorKind::BuildFailed`], [`ErrorKind::Unsupported`] say why a version did
     /// not become live.
     pub async fn deploy(&self, key: &ServerKey) -> Result<Deployment> {
@@ -185,7 +192,12 @@ impl Deployments {
     /// Takes a server down and removes it with its versions, state and secrets. Idempotent after a crash: what
     /// was begun is finished by [`Deployments::reconcile`]. [`ErrorKind::NotFound`] if there is none.
     pub async fn remove(&self, key: &ServerKey) -> Result<()> {
-        self.remove_if(key, |_| true).await.map(drop)
+        self.remove_with_events(key, EventSink::default()).await
+    }
+
+    /// [`Deployments::remove`] that reports whether it has to wait; see [`EventSink::channel`].
+    pub async fn remove_with_events(&self, key: &ServerKey, events: EventSink) -> Result<()> {
+        self.remove_if(key, events, |_| true).await.map(drop)
     }
 
     /// Removes servers that did not change for a time ([`CleanupOptions`]: 30 days). By default it only tells which it
@@ -247,7 +259,9 @@ impl Deployments {
     /// Calls a tool of the live version.
     ///
     /// A tool that fails is an answer with `is_error`. [`ErrorKind::NotFound`] if nothing is live or the live version
-    /// has no such tool; [`ErrorKind::TimedOut`] after the tool's own limit.
+    /// has no such tool; [`ErrorKind::TimedOut`] after the tool's own limit. Where the tool may have done its work although
+    /// there is no answer, the error says so, and is retryable only if the tool's annotations have `readOnlyHint` or
+    /// `idempotentHint`.
     pub async fn call_tool(&self, key: &ServerKey, tool: &str, arguments: Map<String, Value>) -> Result<ToolAnswer> {
         let span = verb!(DEBUG, "call_tool", server = %key, tool);
         traced(span, Box::pin(tool_call::call(self, key, tool, arguments))).await
@@ -257,27 +271,44 @@ impl Deployments {
     /// What is live stays as it is. Nothing is recorded.
     ///
     /// [`ErrorKind::NotFound`] if the definition has no such tool; [`ErrorKind::Unsupported`] where the target has no
-    /// previews; [`ErrorKind::Conflict`] while a deployment of the server runs.
+    /// previews.
     pub async fn test_tool(&self, key: &ServerKey, tool: &str, arguments: Map<String, Value>) -> Result<ToolTest> {
+        self.test_tool_with_events(key, tool, arguments, EventSink::default()).await
+    }
+
+    /// [`Deployments::test_tool`] that reports each step; see [`EventSink::channel`].
+    pub async fn test_tool_with_events(
+        &self,
+        key: &ServerKey,
+        tool: &str,
+        arguments: Map<String, Value>,
+        events: EventSink,
+    ) -> Result<ToolTest> {
         let (this, key, tool) = (self.clone(), key.clone(), tool.to_owned());
         let span = verb!(INFO, "test_tool", server = %key, tool);
-        run_to_its_end(span, async move { tool_call::test(&this, &key, &tool, arguments).await }).await
+        run_to_its_end(span, async move { tool_call::test(&this, &key, &tool, arguments, events).await }).await
     }
 
     /// Removes a server, if it is wanted once nobody else may change what is live of it; says whether it was.
     async fn remove_if(
         &self,
         key: &ServerKey,
+        events: EventSink,
         is_wanted: impl FnOnce(&ServerRecord) -> bool + Send + 'static,
     ) -> Result<bool> {
         let (this, key) = (self.clone(), key.clone());
         let span = verb!(INFO, "remove", server = %key);
-        run_to_its_end(span, async move { remove::remove_if(&this, &key, is_wanted).await }).await
+        run_to_its_end(span, async move { remove::remove_if(&this, &key, events, is_wanted).await }).await
     }
 
-    /// A server under its lease: nobody else changes what is live of it meanwhile.
-    async fn lease(&self, key: &ServerKey) -> Result<(ServerRecord, HeldLease)> {
-        HeldLease::of_server(self.backends.registry.clone(), key, &self.holder).await
+    /// A server under its lease: nobody else changes what is live of it meanwhile. Waits for whoever does now.
+    async fn lease(&self, key: &ServerKey, events: &EventSink) -> Result<(ServerRecord, HeldLease)> {
+        HeldLease::of_server(self.backends.registry.clone(), key, &self.holder, events).await
+    }
+
+    /// [`Deployments::lease`] for what leaves a server alone that somebody else has.
+    async fn lease_now(&self, key: &ServerKey) -> Result<(ServerRecord, HeldLease)> {
+        HeldLease::of_server_now(self.backends.registry.clone(), key, &self.holder).await
     }
 }
 

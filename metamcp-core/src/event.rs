@@ -15,6 +15,8 @@ use crate::verify::Verification;
 #[serde(rename_all = "camelCase", tag = "event")]
 #[non_exhaustive]
 pub enum DeployEvent {
+    /// Something else deploys, tests, changes or removes the server, and its end is waited for. Reported once.
+    Waiting,
     /// The server's lease is held; nothing has changed yet.
     Started {
         /// The revision being deployed.

@@ -3,18 +3,21 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
+use tokio_util::task::AbortOnDropHandle;
 
+use crate::event::{DeployEvent, EventSink};
 use crate::name::ServerKey;
 use crate::registry::{Lease, Registry, ServerRecord, lease_lost};
-use crate::{ErrorKind, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// How long a holder may be silent before another may take over.
 const TTL: Duration = Duration::from_secs(30);
 const RENEW_EVERY: Duration = Duration::from_secs(10);
-/// Between two attempts to take a lease that somebody holds.
-const ASK_EVERY: Duration = Duration::from_millis(500);
+/// How long a lease is waited for that somebody else holds: longer than one lasts that nobody renews.
+const PATIENCE: Duration = Duration::from_secs(TTL.as_secs() + 5);
+/// Until it is asked for again: the first pause and the longest; each is twice as long as the one before.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// What a step begins with at least: time for the request that takes it.
 const MARGIN: Duration = Duration::from_secs(5);
 
@@ -24,13 +27,13 @@ const MARGIN: Duration = Duration::from_secs(5);
 pub(crate) struct HeldLease {
     registry: Arc<dyn Registry>,
     lease: Arc<Mutex<Term>>,
-    renewal: JoinHandle<()>,
+    renewal: AbortOnDropHandle<()>,
 }
 
 impl HeldLease {
-    /// Takes the lease of one server and reads the server under it; [`ErrorKind::Conflict`]
-    /// names who holds it.
-    pub(crate) async fn of_server(
+    /// Takes the lease of one server and reads the server under it; [`ErrorKind::Conflict`] names who holds it. Does not
+    /// wait.
+    pub(crate) async fn of_server_now(
         registry: Arc<dyn Registry>,
         key: &ServerKey,
         holder: &str,
@@ -38,25 +41,31 @@ impl HeldLease {
         let since = Moment::now();
         let (record, lease) = registry.lease_server(key, holder, TTL).await?;
         let lease = Arc::new(Mutex::new(Term { lease, since }));
-        let renewal = tokio::spawn(renew(registry.clone(), lease.clone()));
+        let renewal = AbortOnDropHandle::new(tokio::spawn(renew(registry.clone(), lease.clone())));
         Ok((record, Self { registry, lease, renewal }))
     }
 
-    /// [`HeldLease::of_server`] for what may wait: asks again for so long while somebody else holds it.
-    pub(crate) async fn of_server_within(
+    /// The same once nobody else holds it, for up to 35 seconds; whether it has to be waited for is told once.
+    pub(crate) async fn of_server(
         registry: Arc<dyn Registry>,
         key: &ServerKey,
         holder: &str,
-        patience: Duration,
+        events: &EventSink,
     ) -> Result<(ServerRecord, Self)> {
-        let until = Instant::now() + patience;
+        let until = Instant::now() + PATIENCE;
+        let mut pause = PAUSES.0;
         loop {
-            match Self::of_server(registry.clone(), key, holder).await {
-                Err(error) if error.kind() == ErrorKind::Conflict && Instant::now() < until => {
-                    sleep(ASK_EVERY).await;
-                }
-                outcome => return outcome,
+            match Self::of_server_now(registry.clone(), key, holder).await {
+                Err(error) if error.kind() != ErrorKind::Conflict => return Err(error),
+                Err(error) if Instant::now() >= until => return Err(still_taken(error)),
+                Err(_) => {}
+                taken => return taken,
             }
+            if pause == PAUSES.0 {
+                events.send(DeployEvent::Waiting);
+            }
+            sleep(pause).await;
+            pause = PAUSES.1.min(pause * 2);
         }
     }
 
@@ -78,6 +87,11 @@ impl HeldLease {
             tracing::warn!(%error, "the lease could not be released and runs out by itself");
         }
     }
+}
+
+fn still_taken(error: Error) -> Error {
+    let waited = PATIENCE.as_secs();
+    error.with_help(format!("something else deploys, tests, changes or removes it, and did not end within {waited} s"))
 }
 
 /// The lease as last renewed.
@@ -109,12 +123,6 @@ impl Moment {
 
 fn term(lease: &Mutex<Term>) -> MutexGuard<'_, Term> {
     lease.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Drop for HeldLease {
-    fn drop(&mut self) {
-        self.renewal.abort();
-    }
 }
 
 async fn renew(registry: Arc<dyn Registry>, lease: Arc<Mutex<Term>>) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::future::join;
 use secrecy::SecretString;
 use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::Result;
@@ -67,17 +68,7 @@ pub struct MetaMcp {
     trusted: Arc<TrustedHosts>,
     private_egress: Arc<PrivateEgress>,
     host_secrets: Arc<BTreeMap<EnvName, SecretString>>,
-    task: Option<Arc<Task>>,
-}
-
-/// A task that ends with its owner.
-#[derive(Debug)]
-struct Task(JoinHandle<()>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    task: Option<Arc<AbortOnDropHandle<()>>>,
 }
 
 impl MetaMcp {
@@ -130,7 +121,7 @@ impl MetaMcp {
     /// task must not hold a clone of this. It takes the place of an earlier one.
     #[must_use]
     pub fn with_task(mut self, task: JoinHandle<()>) -> Self {
-        self.task = Some(Arc::new(Task(task)));
+        self.task = Some(Arc::new(AbortOnDropHandle::new(task)));
         self
     }
 
@@ -178,7 +169,7 @@ impl MetaMcp {
     /// servers again. Idempotent. If several parts cannot be stopped, the error is the first one's; the others are tried
     /// all the same.
     pub async fn close(&self) -> Result<()> {
-        if let Some(Task(task)) = self.task.as_deref() {
+        if let Some(task) = &self.task {
             task.abort();
         }
         let (builder, publisher) = join(self.backends.builder.close(), self.backends.publisher.close()).await;

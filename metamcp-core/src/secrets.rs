@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use secrecy::SecretString;
 
 use crate::deploy::run_to_its_end;
+use crate::event::EventSink;
 use crate::lease::HeldLease;
 use crate::meta_mcp::Backends;
 #[cfg(feature = "server")]
@@ -17,14 +17,11 @@ use crate::registry::ServerRecord;
 use crate::trace::{traced, verb};
 use crate::{Error, ErrorKind, Result};
 
-/// How long a change waits for whoever changes the server just now.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// Sets, removes and lists secrets; values cannot be read back. Cheap to clone.
 ///
 /// What changes a secret holds the server's lease as a deployment does: a value is set for a version that is live, and
-/// none becomes live meanwhile. It waits 10 seconds for another change to end, then it is [`ErrorKind::Conflict`]. The
-/// work goes on if the returned future is dropped.
+/// none becomes live meanwhile. It waits for others as a deployment does ([`Deployments`](crate::Deployments)). The work
+/// goes on if the returned future is dropped.
 ///
 /// ```
 /// use metamcp_core::{EnvName, MetaMcp, ServerDefinition, ServerKey, memory};
@@ -106,8 +103,8 @@ impl Secrets {
         let (backends, holder) = (self.backends.clone(), self.holder.clone());
         let (key, name) = (key.clone(), name.clone());
         run_to_its_end(verb!(INFO, "secrets.change", server = %key, secret = %name), async move {
-            let leased = HeldLease::of_server_within(backends.registry.clone(), &key, &holder, PATIENCE).await;
-            let (record, lease) = leased.map_err(busy)?;
+            let events = EventSink::default();
+            let (record, lease) = HeldLease::of_server(backends.registry.clone(), &key, &holder, &events).await?;
             let outcome = write(backends.publisher.as_ref(), &record, &name, value).await;
             lease.release().await;
             outcome
@@ -129,13 +126,6 @@ async fn write(
         }
         None => publisher.remove_secret(&server.reference(), name).await,
     }
-}
-
-fn busy(error: Error) -> Error {
-    if error.kind() != ErrorKind::Conflict {
-        return error;
-    }
-    error.with_help("a deployment or another change of a secret goes on: repeat this once it has ended")
 }
 
 fn declared(record: &ServerRecord, name: &EnvName) -> Result<()> {

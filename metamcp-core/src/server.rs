@@ -9,7 +9,6 @@
 mod access;
 mod audit;
 mod bridge;
-mod busy;
 mod call;
 mod elicit;
 mod guard;

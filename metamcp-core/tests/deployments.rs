@@ -7,12 +7,13 @@ mod meanwhile;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use meanwhile::Meanwhile;
 use metamcp_core::memory::{MemoryBuilder, MemoryKvCache, MemoryPublisher, MemoryRegistry};
 use metamcp_core::registry::{DeploymentStep, Lease, RecordStatus, Registry};
 use metamcp_core::{
-    Backends, CleanupMode, CleanupOptions, CleanupReport, Deployment, Error, ErrorKind, MetaMcp, MockBuilder,
-    MockPublisher, Publisher, ReconcileReport, ServerDefinition, ServerId, ServerKey, VersionId,
+    Backends, CleanupMode, CleanupOptions, CleanupReport, DeployEvent, Deployment, Error, ErrorKind, EventSink,
+    MetaMcp, MockBuilder, MockPublisher, Publisher, ReconcileReport, ServerDefinition, ServerId, ServerKey, VersionId,
 };
 use serde_json::json;
 use time::OffsetDateTime;
@@ -180,6 +181,22 @@ async fn a_deployment_that_ends_while_another_program_reconciles_stays_live() {
     assert_eq!(report.reactivated, []);
     assert_eq!(report.pending.len(), 1, "when it was listed it was under way: {report:?}");
     assert_eq!(reconciling.meta.deployments().reconcile().await.unwrap(), ReconcileReport::default());
+}
+
+#[tokio::test]
+async fn a_deployment_waits_for_another_programs_and_says_so() {
+    let (world, _) = World::with_a_server().await;
+    let halfway = Halfway::at(world.program(), "stage").await;
+    let (events, mut seen) = EventSink::channel();
+    let meta = world.program().meta;
+    let waiting = tokio::spawn(async move { meta.deployments().deploy_with_events(&key(), events).await });
+    assert_eq!(seen.next().await, Some(DeployEvent::Waiting));
+    halfway.finish().await;
+    assert_eq!(waiting.await.unwrap().unwrap().version, world.live().await);
+    assert_eq!(world.live_revision().await, 2);
+    let rest: Vec<_> = seen.collect().await;
+    let wanted = |event: &DeployEvent| matches!(event, DeployEvent::Started { .. });
+    assert!(rest.first().is_some_and(wanted) && !rest.contains(&DeployEvent::Waiting), "{rest:?}");
 }
 
 #[tokio::test]

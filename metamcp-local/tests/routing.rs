@@ -250,7 +250,12 @@ async fn an_external_server_that_the_router_may_not_reach_is_named() {
     let live = Live::open().await;
     let alpha = live.deploy(member("alpha", "who")).await;
     let (router, connections) = connectable(&live).await;
-    connections.connect(&router, "Alpha!", &alpha.url, ConnectTransport::Auto).await.unwrap();
+    let refused = connections.connect(&router, "Alpha!", &alpha.url, ConnectTransport::Auto).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidDefinition);
+    let refused = refused.to_string();
+    assert!(refused.contains("/options/upstreams/0/name") && refused.contains(r#"servers "Alpha!""#), "{refused}");
+    assert_eq!(connections.list(&router).await.unwrap(), []);
+    connections.connect(&router, "alpha", &alpha.url, ConnectTransport::Auto).await.unwrap();
     live.meta
         .servers()
         .edit(&router, |definition| {
@@ -261,6 +266,6 @@ async fn an_external_server_that_the_router_may_not_reach_is_named() {
         .await
         .unwrap();
     let error = live.meta.deployments().deploy(&router).await.unwrap_err().to_string();
-    assert!(error.contains("/options/upstreams/0/name") && error.contains(r#"external servers "Alpha!""#), "{error}");
+    assert!(error.contains("/options/upstreams/0/replicas/0/url") && error.contains(r#"servers "alpha""#), "{error}");
     live.close().await;
 }

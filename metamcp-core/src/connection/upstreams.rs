@@ -17,9 +17,20 @@ pub(crate) async fn effective(backends: &Backends, record: &ServerRecord) -> Res
     if written.template() != TemplateKind::Routing {
         return Ok(written);
     }
-    let connections = backends.registry.list_connections(record.id).await?;
-    let merged = with_connections(&record.definition, &connections)?;
-    validated(merged).await.map_err(|error| {
+    routed(&record.definition, &backends.registry.list_connections(record.id).await?).await
+}
+
+/// Refuses an external server that could not be served once its router is deployed. Other templates serve none, and call
+/// them whatever their names are.
+pub(super) async fn check_route(definition: &ServerDefinition, connection: &ClientConnection) -> Result<()> {
+    if definition.template != TemplateKind::Routing.as_str() {
+        return Ok(());
+    }
+    routed(definition, std::slice::from_ref(connection)).await.map(drop)
+}
+
+async fn routed(definition: &ServerDefinition, connections: &[ClientConnection]) -> Result<ValidDefinition> {
+    validated(with_connections(definition, connections)?).await.map_err(|error| {
         let names: Vec<_> = connections.iter().map(|connection| format!("{:?}", connection.name)).collect();
         error.with_help(format!("the last of the upstreams are its external servers {}", names.join(", ")))
     })

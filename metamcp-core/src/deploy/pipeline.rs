@@ -20,7 +20,7 @@ use crate::{Error, Result};
 
 pub(super) async fn deploy(deployments: &Deployments, key: &ServerKey, events: EventSink) -> Result<Deployment> {
     let backends = deployments.backends.clone();
-    let (record, lease) = deployments.lease(key).await.map_err(|error| error.with_operation("deploy"))?;
+    let (record, lease) = deployments.lease(key, &events).await.map_err(|error| error.with_operation("deploy"))?;
     let server = record.reference();
     let mut saga = Saga::new(backends, lease, server, DeploymentKind::Deploy, record.revision, events);
     saga.record.previous = record.live.as_ref().map(|live| live.version.clone());

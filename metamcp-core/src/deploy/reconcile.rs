@@ -60,7 +60,7 @@ enum Settled {
 }
 
 async fn settle(deployments: &Deployments, listed: &DeploymentRecord) -> Result<Settled> {
-    let (server, lease) = match deployments.lease(&listed.server.id.into()).await {
+    let (server, lease) = match deployments.lease_now(&listed.server.id.into()).await {
         Ok(leased) => leased,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Settled::Meanwhile),
         Err(error) => return Err(error),
@@ -227,7 +227,7 @@ async fn revive(
 /// Says whether it did: not if a deployment has ended since `listed` was read. What the target served then may have been
 /// what that one has recorded now.
 async fn reactivate(deployments: &Deployments, id: ServerId, listed: &LiveState) -> Result<bool> {
-    let (record, lease) = deployments.lease(&id.into()).await?;
+    let (record, lease) = deployments.lease_now(&id.into()).await?;
     let is_current = record.live.as_ref() == Some(listed);
     let activated = match lease.check() {
         Ok(()) if is_current => {

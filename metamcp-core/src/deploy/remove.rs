@@ -55,15 +55,16 @@ pub struct CleanupReport {
 pub(super) async fn remove_if(
     deployments: &Deployments,
     key: &ServerKey,
+    events: EventSink,
     is_wanted: impl FnOnce(&ServerRecord) -> bool,
 ) -> Result<bool> {
     let backends = deployments.backends.clone();
-    let (record, lease) = deployments.lease(key).await.map_err(|error| error.with_operation("remove"))?;
+    let (record, lease) = deployments.lease(key, &events).await.map_err(|error| error.with_operation("remove"))?;
     if !is_wanted(&record) {
         lease.release().await;
         return Ok(false);
     }
-    let (server, events) = (record.reference(), EventSink::default());
+    let server = record.reference();
     let mut saga = Saga::new(backends, lease, server, DeploymentKind::Remove, record.revision, events);
     let removed = take_down(&mut saga).await;
     saga.abandon().await;
@@ -91,7 +92,7 @@ pub(super) async fn cleanup(deployments: &Deployments, options: CleanupOptions) 
             report.found.push(server.name.clone());
             if options.mode == CleanupMode::Remove {
                 let is_old = move |record: &ServerRecord| record.updated_at < cutoff;
-                match deployments.remove_if(&server.id.into(), is_old).await {
+                match deployments.remove_if(&server.id.into(), EventSink::default(), is_old).await {
                     Ok(true) => report.removed.push(server.name),
                     Ok(false) => {}
                     Err(error) => report.failed.push((server.name, error.to_string())),

@@ -15,7 +15,7 @@ pub(super) async fn rollback(
     events: EventSink,
 ) -> Result<Deployment> {
     let backends = deployments.backends.clone();
-    let (record, lease) = deployments.lease(key).await.map_err(|error| error.with_operation("rollback"))?;
+    let (record, lease) = deployments.lease(key, &events).await.map_err(|error| error.with_operation("rollback"))?;
     let target = match backends.registry.get_version(record.id, version).await {
         Ok(target) => target,
         Err(error) => {

@@ -1,7 +1,10 @@
 //! What a caller hears while a call goes on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use metamcp_core::Registry;
+use metamcp_core::memory::{MemoryBuilder, MemoryRegistry};
 use metamcp_core::server::MetaMcpServer;
 use rmcp::model::{CallToolRequestParams, ClientCapabilities, ClientConfig, Implementation, ProgressNotificationParam};
 use rmcp::service::{NotificationContext, RunningService};
@@ -71,6 +74,34 @@ async fn each_step_of_a_deployment_and_of_a_rollback_is_told() {
 }
 
 #[tokio::test]
+async fn who_waits_for_another_program_hears_so() {
+    let registry = Arc::new(MemoryRegistry::new());
+    let meta = memory::meta_on(registry.clone(), Arc::new(MemoryBuilder::new())).await;
+    let client = Client::connect(&meta, everything()).await;
+    client.data("init_mcp_server", json!({ "name": "held", "description": "Is held." })).await;
+    let tool = json!({ "serverId": "held", "toolName": "t", "description": "A tool.", "implementation": "return 1;" });
+    client.data("add_mcp_tool", tool).await;
+    let deployed = client.data("deploy_mcp_server", json!({ "serverId": "held" })).await;
+
+    let (listener, mut heard) = listener(MetaMcpServer::new(meta, everything())).await;
+    let (server, key) = (json!({ "serverId": "held" }), "held".parse().unwrap());
+    for (tool, arguments) in [
+        ("test_mcp_tool", json!({ "serverId": "held", "toolName": "t" })),
+        ("deploy_mcp_server", server.clone()),
+        ("rollback", json!({ "serverId": "held", "versionId": deployed["versionId"] })),
+        ("delete_mcp_server", server),
+    ] {
+        let (_, lease) = registry.lease_server(&key, "another program", LIMIT).await.unwrap();
+        let (peer, call) = (listener.peer().clone(), calling(tool, &arguments));
+        let waiting = tokio::spawn(async move { peer.call_tool(call).await.unwrap() });
+        assert_eq!(next(&mut heard).await.message.unwrap(), "waiting for another deployment or test", "{tool}");
+        registry.release_lease(&lease).await.unwrap();
+        assert_ne!(waiting.await.unwrap().is_error, Some(true), "{tool}");
+        while heard.try_recv().is_ok() {}
+    }
+}
+
+#[tokio::test]
 async fn a_call_that_goes_on_says_so() {
     let meta = memory::meta().await;
     let client = Client::connect(&meta, everything()).await;
@@ -86,7 +117,11 @@ async fn a_call_that_goes_on_says_so() {
         let call = calling(tool, &json!({ "serverId": "slow", "toolName": "wait" }));
         let peer = listener.peer().clone();
         let waiting = tokio::spawn(async move { peer.call_tool(call).await });
-        let first = next(&mut heard).await;
+        let mut first = next(&mut heard).await;
+        // A test tells its steps first.
+        while !first.message.as_deref().unwrap().starts_with("still running, ") {
+            first = next(&mut heard).await;
+        }
         let second = next(&mut heard).await;
         assert!(first.message.as_deref().unwrap().starts_with("still running, "), "{first:?}");
         assert!(second.progress > first.progress, "{first:?} {second:?}");

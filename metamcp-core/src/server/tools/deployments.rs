@@ -56,7 +56,8 @@ pub(in crate::server) async fn test_tool(call: Call, params: TestTool) -> Result
     let key = call.server(&params.server_id).await?;
     let TestTool { tool_name, arguments, .. } = params;
     let deployments = call.meta.deployments();
-    let test = call.when_free(&key, || deployments.test_tool(&key, &tool_name, arguments.clone())).await?;
+    let test =
+        reporting(&call, |events| deployments.test_tool_with_events(&key, &tool_name, arguments, events)).await?;
     to_response(test.answer, &test.logs)
 }
 
@@ -108,14 +109,13 @@ impl From<Deployment> for Deployed {
 pub(in crate::server) async fn deploy(call: Call, params: OneServer) -> Result<Deployed> {
     let key = call.server(&params.server_id).await?;
     let deployments = call.meta.deployments();
-    let deploy = || reporting(&call, |events| deployments.deploy_with_events(&key, events));
-    let deployed = call.when_free(&key, deploy).await?;
+    let deployed = reporting(&call, |events| deployments.deploy_with_events(&key, events)).await?;
     call.is_about(deployed.version.as_str());
     Ok(deployed.into())
 }
 
 /// Does what reports its steps, and tells the caller of each.
-async fn reporting<T, F: Future<Output = T>>(call: &Call, work: impl FnOnce(EventSink) -> F) -> T {
+pub(super) async fn reporting<T, F: Future<Output = T>>(call: &Call, work: impl FnOnce(EventSink) -> F) -> T {
     let (sink, mut events) = EventSink::channel();
     let telling = async {
         while let Some(event) = events.next().await {
@@ -127,6 +127,7 @@ async fn reporting<T, F: Future<Output = T>>(call: &Call, work: impl FnOnce(Even
 
 fn words_for(event: &DeployEvent) -> String {
     match event {
+        DeployEvent::Waiting => "waiting for another deployment or test".to_owned(),
         DeployEvent::Started { revision } => format!("deploying revision {revision}"),
         DeployEvent::Queued { place } => format!("waiting for a container, number {place} in line"),
         DeployEvent::Generated { files, .. } => format!("generated {files} files"),
@@ -192,8 +193,7 @@ pub(in crate::server) async fn rollback(call: Call, params: Rollback) -> Result<
         Error::from(error).with_help("list_versions shows the versions that are kept")
     })?;
     let deployments = call.meta.deployments();
-    let rollback = || reporting(&call, |events| deployments.rollback_with_events(&key, &version, events));
-    call.when_free(&key, rollback).await?;
+    reporting(&call, |events| deployments.rollback_with_events(&key, &version, events)).await?;
     Ok(Done::YES)
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::deployments::reporting;
 use super::items::Edited;
 use super::{Done, OneServer};
 use crate::definition::ServerDefinition;
@@ -121,7 +122,7 @@ pub(in crate::server) async fn update(call: Call, params: UpdateServer) -> Resul
 pub(in crate::server) async fn delete(call: Call, params: OneServer) -> Result<Done> {
     let key = call.server(&params.server_id).await?;
     let deployments = call.meta.deployments();
-    call.when_free(&key, || deployments.remove(&key)).await?;
+    reporting(&call, |events| deployments.remove_with_events(&key, events)).await?;
     Ok(Done::YES)
 }
 
