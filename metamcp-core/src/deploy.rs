@@ -189,8 +189,9 @@ impl Deployments {
         run_to_its_end(span, async move { rollback::rollback(&this, &key, &version, events).await }).await
     }
 
-    /// Takes a server down and removes it with its versions, state and secrets. Idempotent after a crash: what
-    /// was begun is finished by [`Deployments::reconcile`]. [`ErrorKind::NotFound`] if there is none.
+    /// Takes a server down and removes it with its versions, state and secrets. Idempotent after a crash or an error:
+    /// what was begun is finished by [`Deployments::reconcile`], unless the server was deployed since.
+    /// [`ErrorKind::NotFound`] if there is none.
     pub async fn remove(&self, key: &ServerKey) -> Result<()> {
         self.remove_with_events(key, EventSink::default()).await
     }

@@ -18,6 +18,7 @@ use url::Url;
 use self::document::Document;
 use crate::definition::{ServerDefinition, ToolDefinition};
 use crate::edit;
+use crate::text;
 use crate::validate::validate;
 use crate::{Error, ErrorKind, Result};
 
@@ -62,7 +63,7 @@ pub struct ApiImport {
 pub struct SkippedOperation {
     /// As `GET /path`.
     pub operation: String,
-    /// Why, with the place in the document.
+    /// Why, with the place in the document; at most 1,000 characters.
     pub reason: String,
 }
 
@@ -122,7 +123,10 @@ impl ApiImport {
                     names.insert(tool.name.to_ascii_lowercase());
                     import.add(tool, read);
                 }
-                Err(reason) => import.skipped.push(SkippedOperation { operation: found.title(), reason }),
+                Err(reason) => {
+                    let reason = text::message(&reason);
+                    import.skipped.push(SkippedOperation { operation: found.title(), reason });
+                }
             }
         }
         Ok(import)

@@ -312,6 +312,43 @@ async fn what_became_live_and_could_not_be_recorded_says_so_and_is_settled_later
     }
 }
 
+#[tokio::test]
+async fn a_removal_that_did_not_end_does_not_take_down_what_was_deployed_since() {
+    let (world, _) = World::with_a_server().await;
+    let deployments = world.program().meta.deployments();
+    let fail = async || {
+        world.publisher.fail_next("unpublish", Error::new(ErrorKind::Unavailable, "the target is down"));
+        deployments.remove(&key()).await.unwrap_err()
+    };
+    // Of the new revision, and then once more of what is live already.
+    for _ in 0..2 {
+        let error = fail().await;
+        let help = error.help().unwrap();
+        assert!(help.contains("`reconcile`") && help.contains("deploy it to keep it"), "{error}");
+        let deployed = deployments.deploy(&key()).await.unwrap();
+        let report = deployments.reconcile().await.unwrap();
+        assert_eq!(report, changed(|report| report.undone.push(deployed.name)));
+        assert_eq!((world.live().await, world.live_revision().await), (deployed.version, 2));
+        assert_eq!(deployments.reconcile().await.unwrap(), ReconcileReport::default());
+    }
+    // Where nothing was, it is finished.
+    fail().await;
+    let name = world.server().await.name;
+    assert_eq!(deployments.reconcile().await.unwrap(), changed(|report| report.finished.push(name)));
+    assert_eq!(world.registry.get_server(&key()).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_removal_of_which_the_answer_was_lost_is_one() {
+    let (world, first) = World::with_a_server().await;
+    let removing = world.program();
+    let registry = world.registry.clone();
+    removing.registry.before("remove_server", async move { registry.remove_server(first.server_id).await.unwrap() });
+    removing.meta.deployments().remove(&key()).await.unwrap();
+    removing.assert_all_happened();
+    assert_eq!(world.registry.get_server(&key()).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
 fn cleanup(older_than: Duration) -> CleanupOptions {
     let mut options = CleanupOptions::default();
     (options.older_than, options.mode) = (older_than, CleanupMode::Remove);

@@ -131,6 +131,41 @@ fn documents_that_are_none_are_refused() {
     assert_eq!(error(&many.to_string()).kind(), ErrorKind::LimitExceeded);
 }
 
+/// One tool of each document, or why there is none.
+#[test]
+fn a_document_makes_nothing_that_is_much_larger_than_itself() {
+    let at = |url: &str, variables: &Value| {
+        read(&document("/a", &json!({ "servers": [{ "url": url, "variables": variables }] })))
+    };
+    // Each variable is the next one four times over; what a variable stands for has none in it.
+    let next = |n: usize| json!({ "default": format!("{{v{}}}", n + 1).repeat(4) });
+    let nested: serde_json::Map<_, _> = (0..8).map(|n| (format!("v{n}"), next(n))).collect();
+    let import = at("https://api.example.com/{v0}", &nested.into());
+    assert_eq!(import.skipped, []);
+    assert!(
+        import.tools[0]
+            .implementation
+            .starts_with(r#"const operation = {"method":"GET","base":"https://api.example.com/%7Bv1%7D"#)
+    );
+
+    let long =
+        at(&format!("https://api.example.com/{}", "{v}".repeat(100)), &json!({ "v": { "default": "x".repeat(100) } }));
+    assert_eq!(only_reason(&long), "GET /a: /servers: the URL of the API has more than 2048 bytes");
+    let written = at(&format!("https://api.example.com/{}", "x".repeat(10_000)), &json!({}));
+    assert_eq!(only_reason(&written), only_reason(&long));
+    let mut options = ImportOptions::default();
+    options.base_url = format!("https://api.example.com/{}", "x".repeat(10_000)).parse().ok();
+    let given = ApiImport::read(&document("/a", &json!({})).to_string(), &options).unwrap();
+    assert!(only_reason(&given).contains("2048 bytes"), "{given:?}");
+
+    let parameters: Vec<_> = (0..501).map(|n| json!({ "name": format!("p{n}"), "in": "query" })).collect();
+    let many = read(&document("/a", &json!({ "parameters": parameters })));
+    assert_eq!(only_reason(&many), "GET /a: /paths/~1a/get/parameters: are more than 500");
+    let elsewhere = format!("other.yaml#/{}", "x".repeat(10_000));
+    let reason = only_reason(&read(&document("/a", &json!({ "parameters": [{ "$ref": elsewhere }] }))));
+    assert!(reason.chars().count() < 1_100, "{} characters", reason.chars().count());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

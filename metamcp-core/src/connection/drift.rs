@@ -6,6 +6,9 @@ use super::PinnedServer;
 use crate::source_tree::Digest;
 use crate::{Error, ErrorKind};
 
+/// Names of each kind that an error shows: others chose them.
+const SHOWN: usize = 10;
+
 /// How what an external server offers now differs from what was written down.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -42,13 +45,22 @@ impl Drift {
         let Self { added, changed, removed } = self;
         let parts = [("new", added), ("changed", changed), ("gone", removed)];
         let parts = parts.into_iter().filter(|(_, names)| !names.is_empty());
-        let parts: Vec<_> = parts.map(|(word, names)| format!("{word}: {}", names.join(", "))).collect();
+        let parts: Vec<_> = parts.map(|(word, names)| format!("{word}: {}", first(names))).collect();
         let message = format!(
             "external server {name:?} offers other tools than were accepted ({}); the digest of its offer is {offered}",
             parts.join("; ")
         );
         Error::new(ErrorKind::Conflict, message)
             .with_help("look at what it offers now, then accept that digest or remove the connection")
+    }
+}
+
+/// The first names, and how many there are beside them.
+fn first(names: &[String]) -> String {
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
 }
 

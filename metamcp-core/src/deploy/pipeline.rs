@@ -147,6 +147,11 @@ async fn unchanged(
 ) -> Result<Option<Deployment>> {
     let present = |live: &&LiveState| live.status == RecordStatus::Deployed && live.revision == record.revision;
     let Some(live) = record.live.as_ref().filter(present) else { return Ok(None) };
+    // Where a removal did not end, only another version says that the server is to stay.
+    let pending = saga.backends.registry.pending_deployments().await?;
+    if pending.iter().any(|begun| begun.server.id == record.id && begun.kind == DeploymentKind::Remove) {
+        return Ok(None);
+    }
     let published = saga.backends.publisher.list_versions(saga.server()).await?;
     if !published.iter().any(|seen| seen.active && seen.artifact == artifact && seen.version == live.version) {
         return Ok(None);

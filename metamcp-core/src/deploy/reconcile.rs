@@ -15,7 +15,7 @@ use crate::registry::{
 };
 use crate::saga::Saga;
 use crate::verify::Depth;
-use crate::{ErrorKind, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// What a reconciliation did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ use crate::{ErrorKind, Result};
 pub struct ReconcileReport {
     /// Deployments and removals that were interrupted and are now finished.
     pub finished: Vec<ServerName>,
-    /// Deployments that were interrupted and are now undone.
+    /// Deployments that were interrupted and are now undone, and removals after which the server was deployed again.
     pub undone: Vec<ServerName>,
     /// Servers on the target that had no record, now gone.
     pub unpublished: Vec<ServerName>,
@@ -74,6 +74,10 @@ async fn settle(deployments: &Deployments, listed: &DeploymentRecord) -> Result<
     };
     let mut saga = Saga::resume(deployments.backends.clone(), lease, record);
     if saga.record.kind == DeploymentKind::Remove {
+        if server.live.as_ref().map(|live| &live.version) != saga.record.previous.as_ref() {
+            saga.fail(&deployed_since(), None).await;
+            return Ok(Settled::Undone);
+        }
         let removed = take_down(&mut saga).await;
         saga.abandon().await;
         return removed.map(|()| Settled::Finished);
@@ -98,6 +102,11 @@ async fn settle(deployments: &Deployments, listed: &DeploymentRecord) -> Result<
 async fn still_pending(deployments: &Deployments, listed: &DeploymentRecord) -> Result<Option<DeploymentRecord>> {
     let pending = deployments.backends.registry.pending_deployments().await?;
     Ok(pending.into_iter().find(|record| record.id == listed.id))
+}
+
+/// Whoever deploys a server wants to keep it, though a removal of it did not end before.
+fn deployed_since() -> Error {
+    Error::new(ErrorKind::Conflict, "the server was deployed after its removal had begun")
 }
 
 /// The deployment that was about to be recorded, if its version is live and answers.

@@ -7,11 +7,15 @@ use time::OffsetDateTime;
 
 use super::Deployments;
 use super::pipeline::cached_builds;
-use crate::Result;
 use crate::event::EventSink;
 use crate::name::{ServerKey, ServerName};
 use crate::registry::{DeploymentKind, DeploymentStep, ListOptions, ServerRecord};
 use crate::saga::Saga;
+use crate::{Error, ErrorKind, Result};
+
+/// The next step where a removal has begun and not ended.
+const BEGUN: &str = "its removal has begun: remove it again, or deploy it to keep it; else `reconcile`, which opening the \
+                     target does, removes it";
 
 /// Which servers [`Deployments::cleanup_old_servers`] removes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,9 +70,20 @@ pub(super) async fn remove_if(
     }
     let server = record.reference();
     let mut saga = Saga::new(backends, lease, server, DeploymentKind::Remove, record.revision, events);
+    // By which reconciliation knows whether something was deployed since.
+    saga.record.previous = record.live.as_ref().map(|live| live.version.clone());
     let removed = take_down(&mut saga).await;
+    let has_begun = saga.record.step == DeploymentStep::Removing;
     saga.abandon().await;
-    removed.map(|()| true).map_err(|error| error.with_operation("remove"))
+    removed.map(|()| true).map_err(|error| {
+        let error = if has_begun { begun(error) } else { error };
+        error.with_operation("remove")
+    })
+}
+
+fn begun(error: Error) -> Error {
+    let help = error.help().map(|help| format!("{help}; ")).unwrap_or_default();
+    error.with_help(format!("{help}{BEGUN}"))
 }
 
 /// First the target, then the record: a crash in between leaves a pending removal, never a live server
@@ -79,7 +94,11 @@ pub(super) async fn take_down(saga: &mut Saga) -> Result<()> {
     if let Err(error) = saga.backends.cache.delete_prefix(&cached_builds(saga.server().id)).await {
         tracing::debug!(%error, "the cached builds of a removed server stay until their time is over");
     }
-    saga.backends.registry.remove_server(saga.server().id).await
+    match saga.backends.registry.remove_server(saga.server().id).await {
+        // Nobody else may have removed it: the registry was asked twice, since its first answer was lost.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 pub(super) async fn cleanup(deployments: &Deployments, options: CleanupOptions) -> Result<CleanupReport> {

@@ -21,6 +21,8 @@ use crate::{Error, ErrorKind, Result};
 const METHODS: [&str; 6] = ["get", "put", "post", "delete", "patch", "head"];
 /// Longest description, in characters: some hosts take no more.
 const DESCRIPTION: usize = 1024;
+/// Longest URL of an API.
+const BASE_BYTES: usize = 2048;
 /// The code that carries an operation out.
 const REQUEST: &str = include_str!("request.js");
 
@@ -193,13 +195,8 @@ fn base_of(document: &Document, found: &Found<'_>, options: &ImportOptions) -> R
     let server =
         [found.operation, found.item, &document.root].into_iter().find_map(|place| place.get("servers")?.get(0));
     let written = server.and_then(|server| server.get("url")).and_then(Value::as_str).unwrap_or("/");
-    let mut text = written.to_owned();
-    for (name, variable) in
-        server.and_then(|server| server.get("variables")).and_then(Value::as_object).into_iter().flatten()
-    {
-        let default = variable.get("default").and_then(Value::as_str).unwrap_or_default();
-        text = text.replace(&format!("{{{name}}}"), default);
-    }
+    let variables = server.and_then(|server| server.get("variables")).and_then(Value::as_object);
+    let text = filled(written, variables).ok_or_else(too_long)?;
     let base = Url::parse(&text)
         .map_err(|_| format!("/servers: {written:?} does not say where the API is; pass its base URL"))?;
     if base.scheme() != "https" {
@@ -208,7 +205,32 @@ fn base_of(document: &Document, found: &Found<'_>, options: &ImportOptions) -> R
     plain_base(base)
 }
 
+/// A URL with its variables' defaults, in which braces mean nothing; `None` if that is too long.
+fn filled(written: &str, variables: Option<&Map<String, Value>>) -> Option<String> {
+    let (mut text, mut rest) = (String::new(), written);
+    while text.len() + rest.len() <= BASE_BYTES {
+        let Some((before, after)) = rest.split_once('{') else { return Some(text + rest) };
+        let known = after.split_once('}').and_then(|(name, behind)| Some((variables?.get(name)?, behind)));
+        text.push_str(before);
+        if let Some((variable, behind)) = known {
+            text.push_str(variable.get("default").and_then(Value::as_str).unwrap_or_default());
+            rest = behind;
+        } else {
+            text.push('{');
+            rest = after;
+        }
+    }
+    None
+}
+
+fn too_long() -> String {
+    format!("/servers: the URL of the API has more than {BASE_BYTES} bytes")
+}
+
 fn plain_base(base: Url) -> Result<Url, String> {
+    if base.as_str().len() > BASE_BYTES {
+        return Err(too_long());
+    }
     let is_plain =
         base.query().is_none() && base.fragment().is_none() && base.username().is_empty() && base.password().is_none();
     if matches!(base.scheme(), "https" | "http") && base.host().is_some() && is_plain {

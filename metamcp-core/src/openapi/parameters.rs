@@ -13,6 +13,9 @@ use super::schema::Schemas;
 const OTHERS: [&str; 8] =
     ["accept", "content-type", "authorization", "host", "content-length", "connection", "cookie", "transfer-encoding"];
 
+/// Parameters of one operation: nothing that a model fills in has so many.
+const MOST_PARAMETERS: usize = 500;
+
 /// Where an argument goes.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -67,6 +70,9 @@ pub(super) fn arguments(
             }
             written.insert((text("name"), text("in")), (parameter, pointer));
         }
+    }
+    if written.len() > MOST_PARAMETERS {
+        return Err(format!("{pointer}/parameters: are more than {MOST_PARAMETERS}"));
     }
     let mut collector = Collector {
         document,

@@ -134,6 +134,24 @@ async fn a_failure_to_connect_is_told_shortly_too() {
 }
 
 #[tokio::test]
+async fn a_change_of_many_tools_is_told_shortly() {
+    // Connecting asks for three lists; then all tools are others.
+    let (client, _, _) = connected(|method, asked| match method {
+        "tools/list" if asked < 3 => Ok(json!({ "tools": [tool("echo", "Echoes.")] })),
+        "tools/list" => {
+            let name = |n: usize| format!("{n:04}{}", "n".repeat(100));
+            Ok(json!({ "tools": (0..2_000).map(|n| tool(&name(n), "Is new.")).collect::<Vec<_>>() }))
+        }
+        method => Ok(nothing(method)),
+    })
+    .await;
+    let call = json!({ "serverId": "ours", "serverName": "them", "toolName": "echo" });
+    let said = client.failure("call_mcp_tool", call).await;
+    assert!(said.starts_with("conflict: ") && said.contains("gone: echo"), "{}", &said[..200]);
+    assert!(said.contains(" and 1990 more") && said.chars().count() < 2_000, "{} characters", said.chars().count());
+}
+
+#[tokio::test]
 async fn a_tool_that_is_too_long_to_be_shown_is_not_connected() {
     let (_, _, said) = connected(|method, _| match method {
         "tools/list" => Ok(json!({ "tools": [tool("long", &"z".repeat(40_000))] })),

@@ -29,16 +29,20 @@ const UPSERT: &str = concat!(
      WHERE s.id = ? AND l.name = ? AND l.fence = CAST(? AS INTEGER) AND l.expires_at > ",
     now!(),
     " ON CONFLICT (id) DO UPDATE SET step = excluded.step, version = excluded.version, previous = excluded.previous,
-     error = excluded.error, write_id = excluded.write_id, updated_at = excluded.updated_at
-     RETURNING id"
+     error = excluded.error, write_id = excluded.write_id, updated_at = excluded.updated_at"
 );
 
-/// Follows [`UPSERT`] by its write id.
+/// Whether [`UPSERT`] wrote. Where the batch is repeated since its answer was lost, the first time counts: it may have
+/// given the lease back.
+const SELECT_WRITTEN: &str = "SELECT 1 FROM mcp_deployments WHERE id = ? AND write_id = ?";
+
+/// Follows [`UPSERT`] by its write id, and, where the batch is repeated, gives way to whoever took the lease meanwhile.
 const SET_LIVE: &str = concat!(
     "UPDATE mcp_servers SET status = ?, deployment_url = ?, details = json_set(details, '$.live', json(?)),
      updated_at = ",
     now!(),
-    " WHERE id = ? AND EXISTS (SELECT 1 FROM mcp_deployments WHERE id = ? AND write_id = ?)"
+    " WHERE id = ? AND EXISTS (SELECT 1 FROM mcp_deployments AS d CROSS JOIN mcp_leases AS l
+     WHERE d.id = ? AND d.write_id = ? AND l.name = ? AND l.fence = CAST(? AS INTEGER))"
 );
 
 macro_rules! select_deployments {
@@ -63,7 +67,7 @@ impl<E: SqlExecutor> SqlRegistry<E> {
         lease: &Lease,
     ) -> Result<()> {
         let more = |write: &DeploymentWrite| {
-            let set_live = live.map(|live| set_live(deployment, live, write)).transpose()?;
+            let set_live = live.map(|live| set_live(deployment, live, write, lease)).transpose()?;
             Ok(set_live.into_iter().chain([release(lease)]).collect())
         };
         self.write_with(deployment, lease, more).await.map(drop)
@@ -80,6 +84,7 @@ impl<E: SqlExecutor> SqlRegistry<E> {
         let write = DeploymentWrite { deployment: deployment.id.0.to_string(), id: Uuid::new_v4().to_string() };
         let mut batch = vec![
             upsert(deployment, lease, &write.id),
+            Statement::new(SELECT_WRITTEN, [write.deployment.clone(), write.id.clone()]),
             Statement::new(SELECT_HOLDER, [lease.name.clone()]),
             Statement::new("SELECT 1 FROM mcp_servers WHERE id = ?", [id.to_string()]),
         ];
@@ -87,12 +92,12 @@ impl<E: SqlExecutor> SqlRegistry<E> {
         batch.extend(more(&write)?);
         let mut results = self.executor.execute(batch).await?;
         let row = |index: usize| results.get(index).and_then(|rows| rows.first()).map(|row| Row(row));
-        if row(0).is_some() {
+        if row(1).is_some() {
             Ok(results.split_off(own))
-        } else if row(2).is_none() {
+        } else if row(3).is_none() {
             Err(server_not_found(&id.into()))
         } else {
-            Err(lease_lost(lease, row(1).map(|holder| holder.text(0)).transpose()?))
+            Err(lease_lost(lease, row(2).map(|holder| holder.text(0)).transpose()?))
         }
     }
 
@@ -124,13 +129,18 @@ fn upsert(deployment: &DeploymentRecord, lease: &Lease, write_id: &str) -> State
     Statement::new(UPSERT, [record.to_string(), server.id.to_string(), lease.name.clone(), fence])
 }
 
-fn set_live(deployment: &DeploymentRecord, live: &LiveState, write: &DeploymentWrite) -> Result<Statement> {
+fn set_live(
+    deployment: &DeploymentRecord,
+    live: &LiveState,
+    write: &DeploymentWrite,
+    lease: &Lease,
+) -> Result<Statement> {
     let text = serde_json::to_string(live)
         .map_err(|source| Error::new(ErrorKind::Unexpected, "a live state did not serialize").with_source(source))?;
     let (server, status) = (deployment.server.id.to_string(), live.status.as_str().to_owned());
-    let write = [write.deployment.clone(), write.id.clone()];
-    let [deployment, write_id] = write;
-    Ok(Statement::new(SET_LIVE, [status, live.url.to_string(), text, server, deployment, write_id]))
+    let (deployment, write_id) = (write.deployment.clone(), write.id.clone());
+    let (name, fence) = (lease.name.clone(), lease.fence.to_string());
+    Ok(Statement::new(SET_LIVE, [status, live.url.to_string(), text, server, deployment, write_id, name, fence]))
 }
 
 fn records(rows: &Rows) -> Result<Vec<DeploymentRecord>> {

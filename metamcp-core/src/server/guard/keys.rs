@@ -137,14 +137,36 @@ impl Keys {
 
     /// The key, if it is a valid one. What fails is not remembered.
     async fn look_up(&self, hash: &Digest, found: &Found) -> Result<Option<ApiKeyRecord>> {
-        let asked = found.get_or_try_init(|| async {
-            timeout(LOOK_UP_LIMIT, self.registered.find(hash)).await.unwrap_or_else(|_| Err(too_slow()))
-        });
-        Ok(asked.await?.as_ref().filter(|record| is_valid(record)).cloned())
+        let record = asked_once(found, || self.registered.find(hash)).await?;
+        Ok(record.as_ref().filter(|record| is_valid(record)).cloned())
     }
+}
+
+/// The answer of whoever asks first. Nobody waits for longer than one look-up may take: those who ask in turn, since it
+/// failed for the one before, would.
+async fn asked_once<T, F>(found: &OnceCell<T>, ask: impl FnOnce() -> F) -> Result<&T>
+where
+    F: Future<Output = Result<T>>,
+{
+    timeout(LOOK_UP_LIMIT, found.get_or_try_init(ask)).await.unwrap_or_else(|_| Err(too_slow()))
 }
 
 fn too_slow() -> Error {
     let message = format!("the registry did not say within {} s whether a key is valid", LOOK_UP_LIMIT.as_secs());
     Error::new(ErrorKind::TimedOut, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::{join_all, pending};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_the_look_ups_of_others() {
+        let (found, begun) = (OnceCell::<()>::new(), Instant::now());
+        let asked = join_all((0..10).map(|_| asked_once(&found, pending))).await;
+        assert!(asked.into_iter().all(|asked| asked.is_err_and(|error| error.kind() == ErrorKind::TimedOut)));
+        assert_eq!(begun.elapsed().as_secs(), LOOK_UP_LIMIT.as_secs());
+    }
 }
