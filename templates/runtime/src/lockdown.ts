@@ -8,6 +8,7 @@
 export function lockIntrinsics(): void {
   const inherited = inheritedObjects();
   for (const object of intrinsics()) {
+    leaveOutPrototype(object);
     for (const key of Reflect.ownKeys(object)) {
       if (object !== console || !WRITTEN_BY_NODE.has(key)) lockProperty(object, key, inherited.has(object));
     }
@@ -51,6 +52,19 @@ function assignable(object: object, key: PropertyKey, value: unknown): PropertyD
     enumerable: false,
     configurable: false,
   };
+}
+
+/** What of a prototype of workerd's own is not logged, by name: `false` stands for that. */
+const INSPECTED = "kResourceTypeInspect";
+
+/**
+ * workerd's `inspect` looks for properties up to the first prototype whose `constructor` is a plain value. That of
+ * `Object.prototype` is an accessor now, so it would get there, take `__proto__` for a property, and throw.
+ */
+function leaveOutPrototype(object: object): void {
+  const symbol = Object.getOwnPropertySymbols(object).find(({ description }) => description === INSPECTED);
+  const inspected: unknown = symbol && Reflect.getOwnPropertyDescriptor(object, symbol)?.value;
+  if (typeof inspected === "object" && inspected !== null) Reflect.defineProperty(inspected, "__proto__", { value: false });
 }
 
 /** Everything that can be reached from the globals, and the prototypes that no global leads to. */
