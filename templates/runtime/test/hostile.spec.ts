@@ -130,6 +130,10 @@ before(async () => {
         { uri: "r://throws", body: "throw new Error('no');" },
         { uriTemplate: "r://t/{id}{?q,list*}", body: "return variables;" },
         { uriTemplate: "r://path/{+path}", body: "return variables;" },
+        { uriTemplate: "r://search/{+path}{?q}", body: "return variables;" },
+        { uriTemplate: "r://part{?q}{#part}", body: "return variables;" },
+        { uriTemplate: "r://pair/{+a,b}", body: "return variables;" },
+        { uriTemplate: "r://more?a=1{&b}", body: "return variables;" },
       ],
       prompts: [
         { name: "text", body: "return 'hello ' + parameters.who;", arguments: ["who"] },
@@ -214,6 +218,13 @@ for (const era of ERAS) {
       assert.deepEqual(await variables("r://t/a%20b"), { id: "a b" });
       assert.deepEqual(await variables("r://t/a?list=1&q=x%26y&list=2"), { id: "a", q: "x&y", list: ["1", "2"] });
       assert.deepEqual(await variables("r://path/a/b.txt"), { path: "a/b.txt" });
+      assert.deepEqual(await variables("r://path/a,b/c.txt?d#e"), { path: "a,b/c.txt?d#e" });
+      assert.deepEqual(await variables("r://search/R&D/x,y?q=1&z=2"), { path: "R&D/x,y", q: "1" });
+      assert.deepEqual(await variables("r://search/a%3Fb"), { path: "a?b" });
+      assert.deepEqual(await variables("r://part?q=1#a,b?"), { q: "1", part: "a,b?" });
+      assert.deepEqual(await variables("r://part#a"), { part: "a" });
+      assert.deepEqual(await variables("r://pair/x/y,z"), { a: "x/y", b: "z" });
+      assert.deepEqual(await variables("r://more?a=1&b=2"), { b: "2" });
     });
 
     test("a resource that does not exist has its era's code", async () => {
