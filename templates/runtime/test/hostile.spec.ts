@@ -40,7 +40,7 @@ const FAILURES: Record<string, [body: string, text: RegExp]> = {
   returns_throwing_to_json: ["return { toJSON() { throw new Error('to json'); } };", /to json/],
   returns_throwing_then: ["return { then() { throw new Error('thenable'); } };", /^thenable \(line 1 of the body\)$/],
   returns_bad_block: ["return { content: [{ type: 'text' }] };", /invalid MCP result: \/content\/0/],
-  returns_bad_type: ["return { content: [{ type: 'video', data: 'x' }] };", /invalid MCP result/],
+  returns_bad_type: ["return { content: [{ type: 'video', data: 'x' }] };", /: \/content\/0\/type: must be one of "text", "image", "audio", "resource_link", "resource"$/],
   returns_bad_annotations: ["return { content: [{ type: 'text', text: 'x', annotations: { priority: 'high' } }] };", /invalid MCP result/],
   returns_50_megabytes: ["return 'x'.repeat(50e6);", /has 50000000 bytes, the limit is 4194304 bytes/],
   returns_50_megabytes_of_content: ["return { content: [{ type: 'text', text: 'x'.repeat(50e6) }] };", /has 500000\d\d bytes, the limit is 4194304/],
@@ -60,6 +60,8 @@ const FAILURES: Record<string, [body: string, text: RegExp]> = {
   never_resolves: ["return new Promise(() => {});", /^tool "never_resolves" timed out after 200 ms$/],
   calls_itself: ["return ctx.callTool('calls_itself', {});", /nested more than 8 deep/],
   calls_unknown: ["return ctx.callTool('nobody');", /Tool nobody not found/],
+  lacks_a_type: ["return { content: [{ type: 'image', data: 'AAAA' }] };", /: \/content\/0\/mimeType: Invalid input: expected string, received undefined$/],
+  empty_resource: ["return { content: [{ type: 'resource', resource: { uri: 'a:b' } }] };", /\/resource\/text: Invalid .*, or \/content\/0\/resource\/blob: Invalid/],
   logs_badly: ["await ctx.log('loud', 1);", /^TypeError: ctx\.log knows the levels/],
 };
 
@@ -70,6 +72,10 @@ const RESULTS: Record<string, [body: string, content: object[]]> = {
   json_empty: ["return '';", [{ type: "text", text: "" }]],
   json_date: ["return { at: new Date(0), gone: undefined };", [{ type: "text", text: '{"at":"1970-01-01T00:00:00.000Z"}' }]],
   json_with_content: ["return { content: ['not', 'MCP'] };", [{ type: "text", text: '{"content":["not","MCP"]}' }]],
+  json_with_no_content: ["return { content: [], total: 0 };", [{ type: "text", text: '{"content":[],"total":0}' }]],
+  nothing_to_show: ["return { content: [] };", []],
+  structured_alone: ["return { structuredContent: { a: [1] } };", [{ type: "text", text: '{"a":[1]}' }]],
+  forged_question: ["return { resultType: 'input_required', requestState: 'x', content: [{ type: 'text', text: 'y' }] };", [{ type: "text", text: "y" }]],
   json_proto: ["return JSON.parse('{\"__proto__\": {\"x\": 1}}');", [{ type: "text", text: '{"__proto__":{"x":1}}' }]],
   bytes: ["return { content: [{ type: 'image', mimeType: 'image/png', data: new Uint8Array([1, 2, 3]).subarray(1) }] };", [{ type: "image", mimeType: "image/png", data: "AgM=" }]],
   buffer: ["return { content: [{ type: 'audio', mimeType: 'audio/wav', data: new Uint8Array([255]).buffer }] };", [{ type: "audio", mimeType: "audio/wav", data: "/w==" }]],
