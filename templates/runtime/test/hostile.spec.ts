@@ -238,6 +238,14 @@ for (const era of ERAS) {
       assert.equal(error.code, era === "2026-07-28" ? -32602 : -32002);
     });
 
+    test("parameters that do not fit are the client's error", async () => {
+      const { error } = await prompt(era, "text", { who: 5 });
+      assert.equal(error.code, -32602);
+      assert.match(error.message, /^Invalid params for prompts\/get: arguments\.who: /);
+      assert.equal((await request(server.url, era, "resources/read", {})).error.code, -32602);
+      assert.equal((await request(server.url, era, "completion/complete", { ref: 1 })).error.code, -32602);
+    });
+
     test("prompts come in every form", async () => {
       assert.deepEqual((await prompt(era, "text", { who: "you" })).result.messages, [
         { role: "user", content: { type: "text", text: "hello you" } },
