@@ -10,8 +10,8 @@ interface Issue {
 }
 
 /** Everything about a value that the protocol does not allow, each with its JSON pointer. */
-export async function protocolProblems(type: SpecTypeName, value: unknown): Promise<string[]> {
-  const { issues = [] } = await specTypeSchemas[type]["~standard"].validate(value);
+export function protocolProblems(type: SpecTypeName, value: unknown): string[] {
+  const { issues = [] } = specTypeSchemas[type]["~standard"].validate(value);
   return issues.map((issue) => inWords(issue, []));
 }
 

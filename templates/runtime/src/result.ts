@@ -130,7 +130,7 @@ async function protocolResult<Result>(type: ProtocolType, value: object, bounds:
   // What kind of result it is, is not the body's to say.
   const encoded = await encodeBinary({ ...value, resultType: undefined }, bounds, BLOCK_DEPTH);
   const plain: unknown = JSON.parse(boundedText(encoded, bounds));
-  const problems = await protocolProblems(type, plain);
+  const problems = protocolProblems(type, plain);
   if (problems.length > 0) throw new BodyFailure(`${bounds.label} returned an invalid MCP result: ${problems.join("; ")}`);
   return plain as Result;
 }

@@ -66,6 +66,12 @@ const FAILURES: Record<string, [body: string, text: RegExp]> = {
   calls_unknown: ["return ctx.callTool('nobody');", /Tool nobody not found/],
   lacks_a_type: ["return { content: [{ type: 'image', data: 'AAAA' }] };", /: \/content\/0\/mimeType: Invalid input: expected string, received undefined$/],
   empty_resource: ["return { content: [{ type: 'resource', resource: { uri: 'a:b' } }] };", /\/resource\/text: Invalid .*, or \/content\/0\/resource\/blob: Invalid/],
+  logs_nothing: ["await ctx.log('info');", /^TypeError: what ctx\.log was given is undefined, which JSON cannot express \(line 1/],
+  calls_with_a_map: ["await ctx.callTool('nobody', { a: new Map() });", /^TypeError: what ctx\.callTool was given has at "a" a Map/],
+  progress_of_a_text: ["await ctx.progress(1, '2');", /^TypeError: ctx\.progress needs numbers \(line 1 of the body\)$/],
+  elicits_a_text: ["await ctx.elicit('Sure?');", /^TypeError: what ctx\.elicit was given is no question: \/: Invalid input: expected object/],
+  elicits_without_schema: ["await ctx.elicit({ message: 'Sure?' });", /no question: \/requestedSchema: Invalid input: expected object, received undefined \(line 1/],
+  samples_without_limit: ["await ctx.sample({ messages: [] });", /no question: \/maxTokens: Invalid input: expected number, received undefined \(line 1/],
   logs_badly: ["await ctx.log('loud', 1);", /^TypeError: ctx\.log knows the levels/],
 };
 
@@ -127,6 +133,7 @@ before(async () => {
           name: "same_key",
           body: "await Promise.all([ctx.listRoots({ key: 'k' }), ctx.listRoots({ key: 'k' })]);\nreturn 1;",
         },
+        { name: "null_progress", body: "await ctx.progress(1, null, null);\nreturn 1;" },
         { name: "empty_key", body: "await ctx.listRoots({ key: '' });\nreturn 1;" },
         {
           name: "two_questions",
@@ -302,6 +309,11 @@ test("questions side by side go out in one round, later ones in the next", async
 
   const forged = { ...last, requestState: `${second.requestState.slice(0, -2)}AA` };
   assert.equal((await request(server.url, "2026-07-28", "tools/call", forged)).error.code, -32602);
+});
+
+test("a total and a message that are null are none", async () => {
+  const answer = await request(server.url, "2025-11-25", "tools/call", { name: "null_progress", _meta: { progressToken: 1 } });
+  assert.deepEqual(answer.messages[0].params, { progressToken: 1, progress: 1 });
 });
 
 test("the keys of questions are texts, and unique within their call", async () => {
