@@ -27,6 +27,8 @@ const LOGGED: Record<string, [body: string, text: string | RegExp]> = {
   headers: ["console.info(new Headers({ authorization: env.TOKEN }))", "Headers(1) { 'authorization' => '[secret TOKEN]', [immutable]: false }"],
   web_objects: ["console.log(new Headers({ accept: 'text/plain' }), new Blob(['x']))", "Headers(1) { 'accept' => 'text/plain', [immutable]: false } Blob { size: 1, type: '' }"],
   private_field: ["console.log(new (class Holder { #token = env.TOKEN; toJSON() { return this.#token; } })())", "Holder {}"],
+  streams: ["process.stdout.write(`a ${env.TOKEN}\\n`)", "stdout: a [secret TOKEN]"],
+  files: ["(await import('node:fs')).writeSync(1, `a ${env.TOKEN}\\n`)", "stdout: a [secret TOKEN]"],
   hostile: ["console.log({ get [Symbol.toStringTag]() { throw 1; } })", "[a value that cannot be described]"],
   key_of_states: [`console.log("${STATE_KEY}")`, "[secret METAMCP_STATE_KEY]"],
   key_of_checks: ["console.log('publisher-key')", "[secret METAMCP_CHECK_KEY]"],
