@@ -10,15 +10,21 @@ export function lockIntrinsics(): void {
   for (const object of intrinsics()) {
     leaveOutPrototype(object);
     for (const key of Reflect.ownKeys(object)) {
-      if (object !== console || !WRITTEN_BY_NODE.has(key)) lockProperty(object, key, inherited.has(object));
+      if (!LEFT_OPEN.get(object)?.has(key)) lockProperty(object, key, inherited.has(object));
     }
     // Bodies may keep things between calls in globals of their own, and `node:console` adds to the console.
     if (object !== globalThis && object !== console) Object.preventExtensions(object);
   }
 }
 
-/** What `node:console` writes over when it is first imported; both only say in Node's words that they do not work. */
-const WRITTEN_BY_NODE: ReadonlySet<PropertyKey> = new Set(["context", "createTask"]);
+/**
+ * What others have to write over, and nothing depends on: `node:console` when it is first imported, where both only say
+ * in Node's words that they do not work, and libraries that make many errors, which put the limit back.
+ */
+const LEFT_OPEN: ReadonlyMap<object, ReadonlySet<PropertyKey>> = new Map<object, ReadonlySet<PropertyKey>>([
+  [console, new Set(["context", "createTask"])],
+  [Error, new Set(["stackTraceLimit"])],
+]);
 
 /** What classes and plain objects of bodies inherit from, and now and then assign over: `error.name = "Sad"`. */
 function inheritedObjects(): ReadonlySet<object> {
