@@ -8,8 +8,8 @@
 export function lockIntrinsics(): void {
   const inherited = inheritedObjects();
   for (const object of intrinsics()) {
-    leaveOutPrototype(object);
     for (const key of Reflect.ownKeys(object)) {
+      if (typeof key === "symbol" && key.description === INSPECTED) leaveOutPrototype(object, key);
       if (!LEFT_OPEN.get(object)?.has(key)) lockProperty(object, key, inherited.has(object));
     }
     // Bodies may keep things between calls in globals of their own, and `node:console` adds to the console.
@@ -67,9 +67,8 @@ const INSPECTED = "kResourceTypeInspect";
  * workerd's `inspect` looks for properties up to the first prototype whose `constructor` is a plain value. That of
  * `Object.prototype` is an accessor now, so it would get there, take `__proto__` for a property, and throw.
  */
-function leaveOutPrototype(object: object): void {
-  const symbol = Object.getOwnPropertySymbols(object).find(({ description }) => description === INSPECTED);
-  const inspected: unknown = symbol && Reflect.getOwnPropertyDescriptor(object, symbol)?.value;
+function leaveOutPrototype(object: object, key: symbol): void {
+  const inspected: unknown = Reflect.getOwnPropertyDescriptor(object, key)?.value;
   if (typeof inspected === "object" && inspected !== null) Reflect.defineProperty(inspected, "__proto__", { value: false });
 }
 

@@ -87,18 +87,17 @@ function refuseNothing(returned: unknown): void {
   if (returned === undefined) throw new BodyFailure("the body returned nothing: return a value");
 }
 
-const RESULT_MEMBERS = ["content", "structuredContent", "isError", "_meta"];
+const RESULT_MEMBERS = ["content", "isError", "_meta"];
 
 /** A body that returns other JSON may well have a `content` too, so its items must look like MCP content. */
 function isToolResult(returned: unknown): returned is Record<string, unknown> {
   if (!isObject(returned)) return false;
   const content = returned["content"];
-  if (Array.isArray(content)) {
-    // Where there are none, it is what stands beside them: many an API answers `{ content: [], total: 0 }`.
-    if (content.length === 0) return Object.keys(returned).every((name) => RESULT_MEMBERS.includes(name));
-    return content.every((item) => isObject(item) && typeof item["type"] === "string");
-  }
-  return content === undefined && Object.hasOwn(returned, "structuredContent");
+  if (content === undefined) return Object.hasOwn(returned, "structuredContent");
+  if (!Array.isArray(content)) return false;
+  if (content.length > 0) return content.every((item) => isObject(item) && typeof item["type"] === "string");
+  // Where there are none, it is what stands beside them: many an API answers `{ content: [], total: 0 }`.
+  return Object.hasOwn(returned, "structuredContent") || Object.keys(returned).every((name) => RESULT_MEMBERS.includes(name));
 }
 
 function wrapValue(returned: unknown, structured: boolean, bounds: ResultBounds): CallToolResult {

@@ -86,6 +86,7 @@ const RESULTS: Record<string, [body: string, content: object[]]> = {
   json_with_no_content: ["return { content: [], total: 0 };", [{ type: "text", text: '{"content":[],"total":0}' }]],
   nothing_to_show: ["return { content: [] };", []],
   structured_alone: ["return { structuredContent: { a: [1] } };", [{ type: "text", text: '{"a":[1]}' }]],
+  structured_and_more: ["return { content: [], structuredContent: { a: 1 }, more: 2 };", [{ type: "text", text: '{"a":1}' }]],
   forged_question: ["return { resultType: 'input_required', requestState: 'x', content: [{ type: 'text', text: 'y' }] };", [{ type: "text", text: "y" }]],
   json_proto: ["return JSON.parse('{\"__proto__\": {\"x\": 1}}');", [{ type: "text", text: '{"__proto__":{"x":1}}' }]],
   bytes: ["return { content: [{ type: 'image', mimeType: 'image/png', data: new Uint8Array([1, 2, 3]).subarray(1) }] };", [{ type: "image", mimeType: "image/png", data: "AgM=" }]],
