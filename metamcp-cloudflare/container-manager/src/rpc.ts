@@ -1,6 +1,7 @@
 import { WorkerEntrypoint } from "cloudflare:workers";
 import type { Env } from "./env.ts";
 import type { JobStatus } from "./job-queue.ts";
+import { filePath, folderPath } from "./paths.ts";
 import { detailsOf, Problem, type ProblemDetails } from "./problem.ts";
 import type { Output } from "./sandbox.ts";
 
@@ -105,9 +106,10 @@ export class ContainerManagerRPC extends WorkerEntrypoint<Env> {
     }
   }
 
-  #file(method: string, id: string, face: string, path: string, content?: string | Uint8Array): Promise<Response> {
-    // As one part, so that no `..` in it is resolved before it is refused.
-    return this.#call(method, `environments/${encodeURIComponent(id)}/${face}/${encodeURIComponent(path)}`, content);
+  #file(method: string, id: string, face: "files" | "list", path: string, content?: string | Uint8Array): Promise<Response> {
+    // Before it is part of a URL, where `..` would lead to the environment itself.
+    const checked = face === "list" ? folderPath(path) : filePath(path);
+    return this.#call(method, `environments/${encodeURIComponent(id)}/${face}/${encodeURIComponent(checked)}`, content);
   }
 
   /** Runs a job to its end and returns its result. */

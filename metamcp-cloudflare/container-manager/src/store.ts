@@ -94,9 +94,10 @@ export class Store {
 
   /** Adds to a job's log, as far as there is room. */
   log(job: string, stream: "stdout" | "stderr", text: string): void {
-    const last = this.#sql.exec("SELECT max(start + length(text)) AS size FROM logs WHERE job = ?", job).one();
-    const start = Number(last["size"] ?? 0);
-    const kept = text.slice(0, LOG_CHARACTERS - start);
+    const end = "SELECT start + length(text) AS size FROM logs WHERE job = ? ORDER BY start DESC LIMIT 1";
+    const start = Number(this.#sql.exec(end, job).toArray()[0]?.["size"] ?? 0);
+    // SQLite counts the characters of a text up to the first NUL.
+    const kept = text.slice(0, LOG_CHARACTERS - start).replaceAll("\0", "\ufffd");
     if (kept !== "") this.#sql.exec("INSERT INTO logs VALUES (?, ?, ?, ?)", job, start, stream, kept);
   }
 

@@ -76,6 +76,9 @@ test("other Workers use the same environments by RPC", async () => {
   const ran = await manager.rpc("executeInContainer", containerId, "cat src/a.txt; exit 3");
   assert.deepEqual(ran, { success: false, output: "grüße", exitCode: 3 });
   assert.equal((await manager.rpc("readFile", containerId, "../up")).error.kind, "permission_denied");
+  // As a part of a URL it would lead to the environment itself.
+  assert.equal((await manager.rpc("deleteFile", containerId, "..")).error?.kind, "permission_denied");
+  assert.deepEqual((await manager.rpc("listFiles", containerId, ".")).files, ["src/"]);
   assert.deepEqual(await manager.rpc("deleteFile", containerId, "src"), { success: true });
   assert.deepEqual(await manager.rpc("destroyEnvironment", containerId), { success: true });
   assert.equal((await manager.rpc("executeInContainer", containerId, "true")).error.kind, "not_found");

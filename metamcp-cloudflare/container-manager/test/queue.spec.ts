@@ -79,6 +79,20 @@ test("a cancelled command ends, and one that is cancelled before it comes never 
   assert.deepEqual((await manager.call("GET", `environments/${id}/list/`)).body, []);
 });
 
+test("output with NUL in it is a command's output like any other", async () => {
+  const [id, job] = [uuid(), uuid()];
+  await manager.environment(id);
+  // The second line is written once the first one is in the log, so that they come one by one.
+  const line = "printf '\\0first\\n'; until [ -e go ]; do sleep 0.05; done; printf '\\0second\\n'";
+  await manager.submit(job, { kind: "exec", environment: id, line, timeoutMs: 30_000 });
+  const begun = await manager.logs(job, "wait=25");
+  assert.equal(begun.text, "\ufffdfirst\n");
+  await manager.call("PUT", `environments/${id}/files/go`, new Uint8Array());
+  const ended = await manager.ended(job);
+  assert.equal(ended.result.stdout, "\0first\n\0second\n");
+  assert.equal((await manager.logs(job, `offset=${begun.next}`)).text, "\ufffdsecond\n");
+});
+
 test("logs are read on from an offset", async () => {
   const id = uuid();
   await manager.environment(id);

@@ -4,6 +4,8 @@ type JobRow = Omit<Job, "result"> & { result: string | null } & Record<string, S
 type StepRow = Omit<Step, "parameters" | "end"> & { parameters: string; end: string | null } & Record<string, SqlStorageValue>;
 
 const JOB = "SELECT seq, id, status, created, deadline, ended, result, error FROM job";
+/** A result may be large, and a list of them larger than any answer. */
+const LISTED_JOB = JOB.replace("result", "NULL AS result");
 const STEP = `SELECT seq, job, kind, position, tool, parameters, status, attempts, "end" FROM step`;
 
 /** The jobs and their queue. */
@@ -44,9 +46,9 @@ export class JobStore {
     return this.#jobs("WHERE seq = ?", step.job)[0];
   }
 
-  /** The newest first, made before the one of this number. */
+  /** The newest first, made before the one of this number; without their results. */
   jobs(before: number, limit: number): Job[] {
-    return this.#jobs("WHERE seq < ? ORDER BY seq DESC LIMIT ?", before, limit);
+    return this.#readJobs(`${LISTED_JOB} WHERE seq < ? ORDER BY seq DESC LIMIT ?`, before, limit);
   }
 
   countOpen(): number {
@@ -167,7 +169,11 @@ export class JobStore {
   }
 
   #jobs(where: string, ...values: SqlStorageValue[]): Job[] {
-    const rows = this.#sql.exec<JobRow>(`${JOB} ${where}`, ...values).toArray();
+    return this.#readJobs(`${JOB} ${where}`, ...values);
+  }
+
+  #readJobs(query: string, ...values: SqlStorageValue[]): Job[] {
+    const rows = this.#sql.exec<JobRow>(query, ...values).toArray();
     return rows.map((row) => ({ ...row, result: parsed(row.result) }));
   }
 

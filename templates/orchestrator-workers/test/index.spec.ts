@@ -181,5 +181,8 @@ test("sub-tasks and jobs are listed page by page, and old jobs are forgotten", a
   const newest = await call("list_jobs", { limit: 15 });
   const rest = await call("list_jobs", { limit: 15, cursor: newest.nextCursor });
   assert.deepEqual([...newest.jobs, ...rest.jobs].map((view: any) => view.job), made.slice(0, maxJobs));
+  // All of them together might be more than an answer may hold.
+  assert.ok(newest.jobs.every(({ status, result }: any) => status === "completed" && result === undefined));
+  assert.notEqual((await call("get_job", { job: made[0] })).result, undefined);
   assert.match(await refusal("get_job", { job }), /^there is no job/);
 });

@@ -8,10 +8,13 @@ import {
   type ElicitResult,
   type ListRootsResult,
   type LoggingLevel,
+  type SpecTypeName,
+  type SpecTypes,
 } from "@modelcontextprotocol/server";
 import type { RequestContext } from "./call.ts";
 import type { Question, Questions } from "./input.ts";
-import { toJson } from "./json.ts";
+import { NotJson, toJson } from "./json.ts";
+import { protocolProblems } from "./protocol-problem.ts";
 
 /** The third parameter of every body: `ctx`. */
 export interface BodyContext {
@@ -86,42 +89,60 @@ export function createContext(parts: ContextParts): BodyContext {
     requestId: mcpReq?.id ?? crypto.randomUUID(),
 
     async progress(done, total, message) {
-      if (!Number.isFinite(done)) throw new TypeError("ctx.progress needs a number");
+      // Null is what a computed value that is missing may be.
+      if (!Number.isFinite(done) || !Number.isFinite(total ?? 0)) throw new TypeError("ctx.progress needs numbers");
       const progressToken = mcpReq?._meta?.progressToken;
       if (mcpReq === undefined || progressToken === undefined || aside) return;
       const params = {
         progressToken,
         progress: done,
-        ...(total !== undefined && { total }),
-        ...(message !== undefined && { message: String(message).toWellFormed() }),
+        ...(total != null && { total }),
+        ...(message != null && { message: String(message).toWellFormed() }),
       };
       await mcpReq.notify({ method: "notifications/progress", params });
     },
 
     async log(level, data) {
       if (!Object.hasOwn(METHODS, level)) throw new TypeError(`ctx.log knows the levels ${Object.keys(METHODS).join(", ")}`);
-      const said = plain(data);
+      const said = plain(data, "what ctx.log was given");
       console[METHODS[level]](level, typeof said === "string" ? said : JSON.stringify(said));
       await mcpReq?.log(level, said);
     },
 
-    callTool: (name, parameters = {}) => callTool(name, plain(parameters)),
+    callTool: (name, parameters = {}) => callTool(name, plain(parameters, "what ctx.callTool was given")),
 
     get clientCapabilities() {
       return structuredClone(questions?.capabilities ?? {});
     },
-    elicit: async (parameters, options = {}) =>
-      ask("elicit", options, { kind: "elicit", request: inputRequired.elicit(plain(parameters) as never) }),
-    sample: async (parameters, options = {}) =>
-      ask("sample", options, { kind: "sampling", request: inputRequired.createMessage(plain(parameters)) }),
+    async elicit(parameters, options = {}) {
+      const asked = checked("elicit", "ElicitRequestFormParams", parameters);
+      return ask("elicit", options, { kind: "elicit", request: inputRequired.elicit(asked) });
+    },
+    async sample(parameters, options = {}) {
+      const asked = checked("sample", "CreateMessageRequestParams", parameters);
+      return ask("sample", options, { kind: "sampling", request: inputRequired.createMessage(asked) });
+    },
     listRoots: async (options = {}) => ask("listRoots", options, { kind: "roots", request: inputRequired.listRoots() }),
     resourceUpdated: async (uri) => resourceUpdated(String(uri)),
   });
 }
 
 /** What the other side will read of a value. */
-function plain<Value>(value: Value): Value {
-  return JSON.parse(toJson(value));
+function plain<Value>(value: Value, what: string): Value {
+  try {
+    return JSON.parse(toJson(value));
+  } catch (error) {
+    throw error instanceof NotJson ? new TypeError(`${what} ${error.message}`) : error;
+  }
+}
+
+/** A question as the protocol wants it: a client that cannot read it would blame the server. */
+function checked<Name extends SpecTypeName>(method: string, type: Name, parameters: unknown): SpecTypes[Name] {
+  const what = `what ctx.${method} was given`;
+  const asked = plain(parameters, what);
+  const problems = protocolProblems(type, asked);
+  if (problems.length > 0) throw new TypeError(`${what} is no question: ${problems.join("; ")}`);
+  return asked as SpecTypes[Name];
 }
 
 const LONGEST_KEY = 128;

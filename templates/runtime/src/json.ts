@@ -45,7 +45,7 @@ export function wellFormedJson(text: string): string {
 }
 
 function strict(this: unknown, key: string, value: unknown): unknown {
-  const problem = inexpressible(value);
+  const problem = value === null ? lostDate(Reflect.get(this as object, key)) : inexpressible(value);
   if (problem === undefined) return value;
   throw new NotJson(key === "" ? `is ${problem}` : `has at ${JSON.stringify(key)} ${problem}`);
 }
@@ -62,11 +62,30 @@ function inexpressible(value: unknown): string | undefined {
       return "a symbol, which JSON cannot express";
     case "object":
       if (value === null || Array.isArray(value)) return undefined;
-      if (ArrayBuffer.isView(value)) return ADVICE.find(([constructor]) => constructor === ArrayBuffer)?.[1];
-      return ADVICE.find(([constructor]) => value instanceof constructor)?.[1];
+      return ofClass(value);
     default:
       return undefined;
   }
+}
+
+/** A date that is none is `null` by its own `toJSON`. */
+function lostDate(written: unknown): string | undefined {
+  return written instanceof Date ? "an invalid Date" : undefined;
+}
+
+/** Objects that are written as what they stand for. */
+const BOXES = [Number, String, Boolean];
+
+function ofClass(value: object): string | undefined {
+  const prototype = Reflect.getPrototypeOf(value);
+  if (prototype === Object.prototype || prototype === null) return undefined;
+  if (ArrayBuffer.isView(value)) return ADVICE.find(([constructor]) => constructor === ArrayBuffer)?.[1];
+  const advice = ADVICE.find(([constructor]) => value instanceof constructor)?.[1];
+  if (advice !== undefined || Object.keys(value).length > 0 || BOXES.some((box) => value instanceof box)) return advice;
+  // Headers, iterators, private fields: all that there is would be lost.
+  const name = Object.prototype.toString.call(value).slice("[object ".length, -1);
+  const what = Symbol.iterator in value ? "`[...value]` or `Object.fromEntries(value)`" : "what is in it as a plain object";
+  return `an object of which JSON shows nothing${name === "Object" ? "" : ` (${name})`}: return ${what}`;
 }
 
 function firstLine(error: unknown): string {

@@ -9,15 +9,22 @@ export function lockIntrinsics(): void {
   const inherited = inheritedObjects();
   for (const object of intrinsics()) {
     for (const key of Reflect.ownKeys(object)) {
-      if (object !== console || !WRITTEN_BY_NODE.has(key)) lockProperty(object, key, inherited.has(object));
+      if (typeof key === "symbol" && key.description === INSPECTED) leaveOutPrototype(object, key);
+      if (!LEFT_OPEN.get(object)?.has(key)) lockProperty(object, key, inherited.has(object));
     }
     // Bodies may keep things between calls in globals of their own, and `node:console` adds to the console.
     if (object !== globalThis && object !== console) Object.preventExtensions(object);
   }
 }
 
-/** What `node:console` writes over when it is first imported; both only say in Node's words that they do not work. */
-const WRITTEN_BY_NODE: ReadonlySet<PropertyKey> = new Set(["context", "createTask"]);
+/**
+ * What others have to write over, and nothing depends on: `node:console` when it is first imported, where both only say
+ * in Node's words that they do not work, and libraries that make many errors, which put the limit back.
+ */
+const LEFT_OPEN: ReadonlyMap<object, ReadonlySet<PropertyKey>> = new Map<object, ReadonlySet<PropertyKey>>([
+  [console, new Set(["context", "createTask"])],
+  [Error, new Set(["stackTraceLimit"])],
+]);
 
 /** What classes and plain objects of bodies inherit from, and now and then assign over: `error.name = "Sad"`. */
 function inheritedObjects(): ReadonlySet<object> {
@@ -51,6 +58,18 @@ function assignable(object: object, key: PropertyKey, value: unknown): PropertyD
     enumerable: false,
     configurable: false,
   };
+}
+
+/** What of a prototype of workerd's own is not logged, by name: `false` stands for that. */
+const INSPECTED = "kResourceTypeInspect";
+
+/**
+ * workerd's `inspect` looks for properties up to the first prototype whose `constructor` is a plain value. That of
+ * `Object.prototype` is an accessor now, so it would get there, take `__proto__` for a property, and throw.
+ */
+function leaveOutPrototype(object: object, key: symbol): void {
+  const inspected: unknown = Reflect.getOwnPropertyDescriptor(object, key)?.value;
+  if (typeof inspected === "object" && inspected !== null) Reflect.defineProperty(inspected, "__proto__", { value: false });
 }
 
 /** Everything that can be reached from the globals, and the prototypes that no global leads to. */

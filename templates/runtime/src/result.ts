@@ -1,7 +1,8 @@
-import { specTypeSchemas, type CallToolResult, type GetPromptResult, type ReadResourceResult } from "@modelcontextprotocol/server";
+import type { CallToolResult, GetPromptResult, ReadResourceResult } from "@modelcontextprotocol/server";
 import { isBinary, toBase64, tooLarge } from "./binary.ts";
 import { BodyFailure } from "./failure.ts";
 import { exceedsBytes, NotJson, toJson } from "./json.ts";
+import { protocolProblems } from "./protocol-problem.ts";
 import { isObject, type Check } from "./schema.ts";
 
 /** The bounds within which a result is made. */
@@ -23,6 +24,10 @@ export async function toToolResult(
   const result = isToolResult(returned)
     ? await protocolResult<CallToolResult>("CallToolResult", { content: [], ...returned }, bounds)
     : wrapValue(returned, checkOutput !== undefined, bounds);
+  // Many clients show the content and nothing else.
+  if (result.content.length === 0 && result.structuredContent !== undefined) {
+    result.content = [{ type: "text", text: JSON.stringify(result.structuredContent) }];
+  }
 
   if (checkOutput !== undefined && !result.isError) {
     if (result.structuredContent === undefined) {
@@ -82,12 +87,17 @@ function refuseNothing(returned: unknown): void {
   if (returned === undefined) throw new BodyFailure("the body returned nothing: return a value");
 }
 
+const RESULT_MEMBERS = ["content", "isError", "_meta"];
+
 /** A body that returns other JSON may well have a `content` too, so its items must look like MCP content. */
 function isToolResult(returned: unknown): returned is Record<string, unknown> {
   if (!isObject(returned)) return false;
   const content = returned["content"];
-  if (Array.isArray(content)) return content.every((item) => isObject(item) && typeof item["type"] === "string");
-  return content === undefined && Object.hasOwn(returned, "structuredContent");
+  if (content === undefined) return Object.hasOwn(returned, "structuredContent");
+  if (!Array.isArray(content)) return false;
+  if (content.length > 0) return content.every((item) => isObject(item) && typeof item["type"] === "string");
+  // Where there are none, it is what stands beside them: many an API answers `{ content: [], total: 0 }`.
+  return Object.hasOwn(returned, "structuredContent") || Object.keys(returned).every((name) => RESULT_MEMBERS.includes(name));
 }
 
 function wrapValue(returned: unknown, structured: boolean, bounds: ResultBounds): CallToolResult {
@@ -115,19 +125,13 @@ function writeJson(value: unknown): string {
 }
 
 /** A result that a body wrote in the protocol's own words: bytes become base64, and the rest is held to the protocol. */
-async function protocolResult<Result>(type: ProtocolType, value: unknown, bounds: ResultBounds): Promise<Result> {
-  const encoded = await encodeBinary(value, bounds, BLOCK_DEPTH);
+async function protocolResult<Result>(type: ProtocolType, value: object, bounds: ResultBounds): Promise<Result> {
+  // What kind of result it is, is not the body's to say.
+  const encoded = await encodeBinary({ ...value, resultType: undefined }, bounds, BLOCK_DEPTH);
   const plain: unknown = JSON.parse(boundedText(encoded, bounds));
-  const outcome = await specTypeSchemas[type]["~standard"].validate(plain);
-  if (outcome.issues !== undefined) {
-    const problems = outcome.issues.map((issue) => `/${(issue.path ?? []).map(pathKey).join("/")}: ${issue.message}`);
-    throw new BodyFailure(`${bounds.label} returned an invalid MCP result: ${problems.join("; ")}`);
-  }
+  const problems = protocolProblems(type, plain);
+  if (problems.length > 0) throw new BodyFailure(`${bounds.label} returned an invalid MCP result: ${problems.join("; ")}`);
   return plain as Result;
-}
-
-function pathKey(segment: PropertyKey | { key: PropertyKey }): string {
-  return String(typeof segment === "object" ? segment.key : segment);
 }
 
 /** Deep enough for `messages[].content.resource.blob`. */

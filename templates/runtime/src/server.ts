@@ -4,6 +4,7 @@ import {
   ProtocolError,
   ProtocolErrorCode,
   ResourceNotFoundError,
+  specTypeSchemas,
   type CallToolResult,
   type InputRequiredResult,
   type Server,
@@ -30,6 +31,9 @@ export interface Serving {
   /** What its `tools/call` answers with, where that began already. */
   begun?: BegunCall | undefined;
 }
+
+/** Given to the SDK, which otherwise takes parameters that do not fit for an internal error. */
+const { ReadResourceRequestParams: READ, GetPromptRequestParams: GET, CompleteRequestParams: COMPLETE } = specTypeSchemas;
 
 /**
  * The server of one request. It registers no tools: its handlers look them up in
@@ -71,25 +75,20 @@ export class DefinitionServer extends McpServer {
     if (catalog.definition.resources.length > 0) {
       server.setRequestHandler("resources/list", () => catalog.lists.resources);
       server.setRequestHandler("resources/templates/list", () => catalog.lists.resourceTemplates);
-      server.setRequestHandler("resources/read", ({ params }, context) =>
-        serveCall(host, client(), context, { name: params.uri, parameters: {} }, (caller) =>
-          readResource(host, era, params.uri, caller),
-        ),
+      server.setRequestHandler("resources/read", { params: READ }, ({ uri }, context) =>
+        serveCall(host, client(), context, { name: uri, parameters: {} }, (caller) => readResource(host, era, uri, caller)),
       );
       if (session !== undefined) addSubscriptions(server, host, session);
     }
 
     if (catalog.definition.prompts.length > 0) {
       server.setRequestHandler("prompts/list", () => catalog.lists.prompts);
-      server.setRequestHandler("prompts/get", ({ params }, context) => {
-        const given = params.arguments ?? {};
-        return serveCall(host, client(), context, { name: params.name, parameters: given }, (caller) =>
-          getPrompt(host, params.name, given, caller),
-        );
-      });
+      server.setRequestHandler("prompts/get", { params: GET }, ({ name, arguments: given = {} }, context) =>
+        serveCall(host, client(), context, { name, parameters: given }, (caller) => getPrompt(host, name, given, caller)),
+      );
     }
     if (hasCompletions(catalog.definition)) {
-      server.setRequestHandler("completion/complete", ({ params }) => completeArgument(catalog, params));
+      server.setRequestHandler("completion/complete", { params: COMPLETE }, (params) => completeArgument(catalog, params));
     }
     extension.extendServer?.(server, host, era);
   }

@@ -15,42 +15,55 @@ interface Variable {
 
 /**
  * For each operator: what comes first, what separates values, and which characters
- * a value is made of. No value holds its separator, so matching never backtracks into one.
+ * a value is made of (any, where it is not said). No value holds its separator, so matching never backtracks into one.
  */
-const OPERATORS: Record<string, { first: string; separator: string; value: string }> = {
+const OPERATORS: Record<string, { first: string; separator: string; value?: string }> = {
   "": { first: "", separator: ",", value: "[^/?#,]+" },
-  "+": { first: "", separator: ",", value: "[^,]+" },
-  "#": { first: "#", separator: ",", value: "[^,]+" },
+  "+": { first: "", separator: "," },
+  "#": { first: "#", separator: "," },
   ".": { first: ".", separator: ".", value: "[^/?#,.]+" },
   "/": { first: "/", separator: "/", value: "[^/?#,]+" },
   ";": { first: ";", separator: ";", value: "[^/?#;]+" },
 };
 
+const QUERY = Symbol("query");
+
 export function createUriMatcher(template: string): UriMatcher {
-  const variables: Variable[] = [];
+  /** What the pattern's groups hold; `QUERY` for the one of all query expressions. */
+  const groups: (Variable | typeof QUERY)[] = [];
   const queryVariables: Variable[] = [];
+  const hasQuery = template.includes("{?");
   let pattern = "";
   for (const [, literal = "", expression] of template.matchAll(/([^{]*)(?:\{([^}]*)\})?/g)) {
     pattern += escapePattern(literal);
     if (expression === undefined) continue;
     const [, operator = "", list = ""] = /^([+#./;?&]?)(.*)$/s.exec(expression) ?? [];
     const parsed = list.split(",").map((text) => parseVariable(text, OPERATORS[operator]?.separator ?? ","));
-    if (operator === "?" || operator === "&") queryVariables.push(...parsed);
-    else pattern += expressionPattern(operator, parsed, variables);
+    if (operator !== "?" && operator !== "&") {
+      pattern += expressionPattern(operator, parsed, hasQuery);
+      groups.push(...parsed);
+      continue;
+    }
+    if (queryVariables.length === 0) {
+      pattern += operator === "?" ? "(?:\\?([^#]*))?" : "(?:[?&]([^#]*))?";
+      groups.push(QUERY);
+    }
+    queryVariables.push(...parsed);
   }
-  const query = queryVariables.length > 0 ? "(?:[?&]([^#]*))?" : "";
-  const expected = new RegExp(`^${pattern}${query}$`, "s");
+  const expected = new RegExp(`^${pattern}$`, "s");
 
   return (uri) => {
     const found = expected.exec(uri);
     if (found === null) return undefined;
     const values: Variables = {};
-    variables.forEach((variable, index) => {
+    let query = "";
+    groups.forEach((variable, index) => {
       const raw = found[index + 1];
       if (raw === undefined) return;
-      set(values, variable.name, variable.exploded ? raw.split(variable.separator).map(decode) : decode(raw));
+      if (variable === QUERY) query = raw;
+      else set(values, variable.name, variable.exploded ? raw.split(variable.separator).map(decode) : decode(raw));
     });
-    const parameters = new URLSearchParams(found[variables.length + 1] ?? "");
+    const parameters = new URLSearchParams(query);
     for (const variable of queryVariables) {
       const all = parameters.getAll(variable.name);
       if (all.length > 0) set(values, variable.name, variable.exploded ? all : all[0]!);
@@ -64,17 +77,22 @@ function parseVariable(text: string, separator: string): Variable {
   return { name, exploded: text.endsWith("*"), separator };
 }
 
-function expressionPattern(operator: string, parsed: Variable[], variables: Variable[]): string {
-  const { first, separator, value } = OPERATORS[operator]!;
+function expressionPattern(operator: string, parsed: Variable[], hasQuery: boolean): string {
+  const { first, separator, value = reservedValue(operator, parsed, hasQuery) } = OPERATORS[operator]!;
   return parsed
     .map((variable, index) => {
-      variables.push(variable);
       const lead = escapePattern(index === 0 ? first : separator);
       const name = operator === ";" ? `${escapePattern(variable.name)}=?` : "";
       const rest = variable.exploded ? `(?:${escapePattern(separator)}${value})*` : "";
       return `${lead}${name}(${value}${rest})`;
     })
     .join("");
+}
+
+/** What may be any character, but for those that end it: a comma before another value, `?` where a query may follow. */
+function reservedValue(operator: string, parsed: Variable[], hasQuery: boolean): string {
+  const isList = parsed.length > 1 || parsed[0]?.exploded;
+  return `[^${isList ? "," : ""}${operator === "+" && hasQuery ? "?" : ""}]+`;
 }
 
 function escapePattern(text: string): string {

@@ -33,6 +33,10 @@ const FAILURES: Record<string, [body: string, text: RegExp]> = {
   returns_infinity: ["return -Infinity;", /is -Infinity/],
   returns_function: ["return () => 1;", /is a function/],
   returns_symbol: ["return Symbol('s');", /is a symbol/],
+  returns_headers: ["return { headers: new Headers({ a: 'b' }) };", /has at "headers" an object of which JSON shows nothing \(Headers\): return `\[\.\.\.value\]` or/],
+  returns_iterator: ["return new Map([[1, 2]]).entries();", /is an object of which JSON shows nothing \(Map Iterator\)/],
+  returns_private_fields: ["return new (class { #a = 1; })();", /shows nothing: return what is in it as a plain object$/],
+  returns_invalid_date: ["return [new Date('soon')];", /has at "0" an invalid Date$/],
   returns_map: ["return new Map([[1, 2]]);", /is a Map: return `Object.fromEntries/],
   returns_response: ["return new Response('x');", /is a Response: return `await response\.json/],
   returns_bytes: ["return new Uint8Array(3);", /is binary/],
@@ -40,7 +44,7 @@ const FAILURES: Record<string, [body: string, text: RegExp]> = {
   returns_throwing_to_json: ["return { toJSON() { throw new Error('to json'); } };", /to json/],
   returns_throwing_then: ["return { then() { throw new Error('thenable'); } };", /^thenable \(line 1 of the body\)$/],
   returns_bad_block: ["return { content: [{ type: 'text' }] };", /invalid MCP result: \/content\/0/],
-  returns_bad_type: ["return { content: [{ type: 'video', data: 'x' }] };", /invalid MCP result/],
+  returns_bad_type: ["return { content: [{ type: 'video', data: 'x' }] };", /: \/content\/0\/type: must be one of "text", "image", "audio", "resource_link", "resource"$/],
   returns_bad_annotations: ["return { content: [{ type: 'text', text: 'x', annotations: { priority: 'high' } }] };", /invalid MCP result/],
   returns_50_megabytes: ["return 'x'.repeat(50e6);", /has 50000000 bytes, the limit is 4194304 bytes/],
   returns_50_megabytes_of_content: ["return { content: [{ type: 'text', text: 'x'.repeat(50e6) }] };", /has 500000\d\d bytes, the limit is 4194304/],
@@ -60,6 +64,14 @@ const FAILURES: Record<string, [body: string, text: RegExp]> = {
   never_resolves: ["return new Promise(() => {});", /^tool "never_resolves" timed out after 200 ms$/],
   calls_itself: ["return ctx.callTool('calls_itself', {});", /nested more than 8 deep/],
   calls_unknown: ["return ctx.callTool('nobody');", /Tool nobody not found/],
+  lacks_a_type: ["return { content: [{ type: 'image', data: 'AAAA' }] };", /: \/content\/0\/mimeType: Invalid input: expected string, received undefined$/],
+  empty_resource: ["return { content: [{ type: 'resource', resource: { uri: 'a:b' } }] };", /\/resource\/text: Invalid .*, or \/content\/0\/resource\/blob: Invalid/],
+  logs_nothing: ["await ctx.log('info');", /^TypeError: what ctx\.log was given is undefined, which JSON cannot express \(line 1/],
+  calls_with_a_map: ["await ctx.callTool('nobody', { a: new Map() });", /^TypeError: what ctx\.callTool was given has at "a" a Map/],
+  progress_of_a_text: ["await ctx.progress(1, '2');", /^TypeError: ctx\.progress needs numbers \(line 1 of the body\)$/],
+  elicits_a_text: ["await ctx.elicit('Sure?');", /^TypeError: what ctx\.elicit was given is no question: \/: Invalid input: expected object/],
+  elicits_without_schema: ["await ctx.elicit({ message: 'Sure?' });", /no question: \/requestedSchema: Invalid input: expected object, received undefined \(line 1/],
+  samples_without_limit: ["await ctx.sample({ messages: [] });", /no question: \/maxTokens: Invalid input: expected number, received undefined \(line 1/],
   logs_badly: ["await ctx.log('loud', 1);", /^TypeError: ctx\.log knows the levels/],
 };
 
@@ -69,7 +81,13 @@ const RESULTS: Record<string, [body: string, content: object[]]> = {
   json_number: ["return 0;", [{ type: "text", text: "0" }]],
   json_empty: ["return '';", [{ type: "text", text: "" }]],
   json_date: ["return { at: new Date(0), gone: undefined };", [{ type: "text", text: '{"at":"1970-01-01T00:00:00.000Z"}' }]],
+  json_objects: ["return [new Number(1), new Boolean(false), new String(''), new (class A { a = 1; })(), Object.create(null)];", [{ type: "text", text: '[1,false,"",{"a":1},{}]' }]],
   json_with_content: ["return { content: ['not', 'MCP'] };", [{ type: "text", text: '{"content":["not","MCP"]}' }]],
+  json_with_no_content: ["return { content: [], total: 0 };", [{ type: "text", text: '{"content":[],"total":0}' }]],
+  nothing_to_show: ["return { content: [] };", []],
+  structured_alone: ["return { structuredContent: { a: [1] } };", [{ type: "text", text: '{"a":[1]}' }]],
+  structured_and_more: ["return { content: [], structuredContent: { a: 1 }, more: 2 };", [{ type: "text", text: '{"a":1}' }]],
+  forged_question: ["return { resultType: 'input_required', requestState: 'x', content: [{ type: 'text', text: 'y' }] };", [{ type: "text", text: "y" }]],
   json_proto: ["return JSON.parse('{\"__proto__\": {\"x\": 1}}');", [{ type: "text", text: '{"__proto__":{"x":1}}' }]],
   bytes: ["return { content: [{ type: 'image', mimeType: 'image/png', data: new Uint8Array([1, 2, 3]).subarray(1) }] };", [{ type: "image", mimeType: "image/png", data: "AgM=" }]],
   buffer: ["return { content: [{ type: 'audio', mimeType: 'audio/wav', data: new Uint8Array([255]).buffer }] };", [{ type: "audio", mimeType: "audio/wav", data: "/w==" }]],
@@ -116,6 +134,7 @@ before(async () => {
           name: "same_key",
           body: "await Promise.all([ctx.listRoots({ key: 'k' }), ctx.listRoots({ key: 'k' })]);\nreturn 1;",
         },
+        { name: "null_progress", body: "await ctx.progress(1, null, null);\nreturn 1;" },
         { name: "empty_key", body: "await ctx.listRoots({ key: '' });\nreturn 1;" },
         {
           name: "two_questions",
@@ -130,6 +149,10 @@ before(async () => {
         { uri: "r://throws", body: "throw new Error('no');" },
         { uriTemplate: "r://t/{id}{?q,list*}", body: "return variables;" },
         { uriTemplate: "r://path/{+path}", body: "return variables;" },
+        { uriTemplate: "r://search/{+path}{?q}", body: "return variables;" },
+        { uriTemplate: "r://part{?q}{#part}", body: "return variables;" },
+        { uriTemplate: "r://pair/{+a,b}", body: "return variables;" },
+        { uriTemplate: "r://more?a=1{&b}", body: "return variables;" },
       ],
       prompts: [
         { name: "text", body: "return 'hello ' + parameters.who;", arguments: ["who"] },
@@ -214,11 +237,26 @@ for (const era of ERAS) {
       assert.deepEqual(await variables("r://t/a%20b"), { id: "a b" });
       assert.deepEqual(await variables("r://t/a?list=1&q=x%26y&list=2"), { id: "a", q: "x&y", list: ["1", "2"] });
       assert.deepEqual(await variables("r://path/a/b.txt"), { path: "a/b.txt" });
+      assert.deepEqual(await variables("r://path/a,b/c.txt?d#e"), { path: "a,b/c.txt?d#e" });
+      assert.deepEqual(await variables("r://search/R&D/x,y?q=1&z=2"), { path: "R&D/x,y", q: "1" });
+      assert.deepEqual(await variables("r://search/a%3Fb"), { path: "a?b" });
+      assert.deepEqual(await variables("r://part?q=1#a,b?"), { q: "1", part: "a,b?" });
+      assert.deepEqual(await variables("r://part#a"), { part: "a" });
+      assert.deepEqual(await variables("r://pair/x/y,z"), { a: "x/y", b: "z" });
+      assert.deepEqual(await variables("r://more?a=1&b=2"), { b: "2" });
     });
 
     test("a resource that does not exist has its era's code", async () => {
       const { error } = await read(era, "r://t/a/b");
       assert.equal(error.code, era === "2026-07-28" ? -32602 : -32002);
+    });
+
+    test("parameters that do not fit are the client's error", async () => {
+      const { error } = await prompt(era, "text", { who: 5 });
+      assert.equal(error.code, -32602);
+      assert.match(error.message, /^Invalid params for prompts\/get: arguments\.who: /);
+      assert.equal((await request(server.url, era, "resources/read", {})).error.code, -32602);
+      assert.equal((await request(server.url, era, "completion/complete", { ref: 1 })).error.code, -32602);
     });
 
     test("prompts come in every form", async () => {
@@ -272,6 +310,11 @@ test("questions side by side go out in one round, later ones in the next", async
 
   const forged = { ...last, requestState: `${second.requestState.slice(0, -2)}AA` };
   assert.equal((await request(server.url, "2026-07-28", "tools/call", forged)).error.code, -32602);
+});
+
+test("a total and a message that are null are none", async () => {
+  const answer = await request(server.url, "2025-11-25", "tools/call", { name: "null_progress", _meta: { progressToken: 1 } });
+  assert.deepEqual(answer.messages[0].params, { progressToken: 1, progress: 1 });
 });
 
 test("the keys of questions are texts, and unique within their call", async () => {

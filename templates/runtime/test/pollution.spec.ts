@@ -73,6 +73,7 @@ const HONEST: Record<string, [body: string, text: string]> = {
   inherits_the_old_way: ["function A() {}\nA.prototype = Object.create(Error.prototype);\nA.prototype.constructor = A;\nA.prototype.toString = () => 'a';\nreturn String(new A());", "a"],
   overrides_to_string: ["const o = {}; o.toString = () => 'own'; o.constructor = 1; o.__proto__ = null; return `${Object.keys(o)}`;", "toString,constructor"],
   keeps_an_own_value: ["const o = { toString: () => 'own' }; o.hasOwnProperty = 1; return `${o} ${Object.hasOwn({}, 'toString')}`;", "own false"],
+  cuts_stacks_short: ["const limit = Error.stackTraceLimit; Error.stackTraceLimit = 1; const { stack } = new Error('x'); Error.stackTraceLimit = limit;\nreturn `${stack.split('\\n').length} ${limit}`;", "2 10"],
   extends_what_is_there: ["class Stack extends Array { get top() { return this.at(-1); } }\nreturn `${Stack.from([1, 2]).map((x) => x * 2).top}`;", "4"],
   keeps_a_global: ["globalThis.calls = (globalThis.calls ?? 0) + 1;\nreturn `${globalThis.calls > 0}`;", "true"],
   emits: ["const { EventEmitter } = await import('node:events');\nclass Own extends EventEmitter { on(...given) { return super.on(...given); } }\nOwn.defaultMaxListeners = 3;\nlet sum = 0;\nfor (const e of [new EventEmitter(), new Own()]) { e.on('a', (n) => (sum += n)); e.emit('a', 2); }\nreturn `${sum}`;", "4"],
