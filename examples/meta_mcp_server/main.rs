@@ -28,6 +28,7 @@ use metamcp_core::{
 };
 use metamcp_examples::telemetry;
 use metamcp_local::{LocalConfig, control_socket};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -37,11 +38,14 @@ use options::{Backend, Options};
 const GRACE: Duration = Duration::from_secs(2);
 /// How long it waits in all, such as for an owner that is closing.
 const TAKE_OVER_LIMIT: Duration = Duration::from_secs(60);
+/// More are not asked for, however many are allowed.
+const DESCRIPTORS: u64 = 65_536;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let _telemetry = telemetry::start()?;
     let options = Options::read();
+    raise_descriptor_limit();
     if options.backend == Backend::Cloudflare {
         return on_cloudflare(&options).await;
     }
@@ -57,6 +61,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
             bridge(&target).await
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Lets this process have as many connections and servers as it serves: the usual 1,024 descriptors are fewer than those.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(DESCRIPTORS).min(DESCRIPTORS);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
 
@@ -183,13 +199,27 @@ async fn serve_others(meta: &MetaMcp, socket: Option<UnixListener>) -> metamcp_c
 /// Listens, with a key for whoever starts the first server on this data directory, or one where no key of an admin is
 /// valid any more.
 async fn listen(meta: &MetaMcp, config: HttpConfig) -> Result<HttpServer, Box<dyn Error>> {
-    if config.authentication == Authentication::ApiKeys && !meta.api_keys().has_admin().await? {
-        let (_, key) = meta.api_keys().create(NewApiKey::new("admin", [Scope::Admin])).await?;
-        println!("admin key: {}", key.expose_secret());
+    let keys = meta.api_keys();
+    let made = if config.authentication == Authentication::ApiKeys && !keys.has_admin().await? {
+        Some(keys.create(NewApiKey::new("admin", [Scope::Admin])).await?)
+    } else {
+        None
+    };
+    match (serve_http(meta.clone(), config).await, made) {
+        (Ok(server), made) => {
+            if let Some((_, key)) = made {
+                println!("admin key: {}", key.expose_secret());
+            }
+            println!("listening on {}", server.url());
+            Ok(server)
+        }
+        // It was shown to nobody, and would keep the next start from making one that is.
+        (Err(error), Some((record, _))) => {
+            keys.revoke(record.id).await?;
+            Err(error.into())
+        }
+        (Err(error), None) => Err(error.into()),
     }
-    let server = serve_http(meta.clone(), config).await?;
-    println!("listening on {}", server.url());
-    Ok(server)
 }
 
 /// Binds the socket for other programs; this process owns the directory, so one that is there was left by a crash.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use crate::ip::private_blocks;
 use crate::validate::EgressRule;
 
 /// The rules of `egress`, sorted by how a host is compared with them. Serializes to what a gate Worker looks hosts up
@@ -22,6 +23,12 @@ pub struct EgressLists<'a> {
 impl EgressLists<'_> {
     /// Source of the JavaScript module that compares hosts with the lists: `addressOf`, `isWithin` and `isNamed`.
     pub const MATCHER: &'static str = include_str!("egress_lists/matcher.js");
+
+    /// The addresses that are reached only if a rule names them, as CIDR blocks: all that is not the public internet.
+    /// IPv4 addresses in IPv6 form (`::ffff:0:0/96`) are among them.
+    pub fn private_blocks() -> impl Iterator<Item = String> {
+        private_blocks().map(|block| block.to_string())
+    }
 }
 
 /// A block of addresses.

@@ -1,5 +1,6 @@
 //! Which IP addresses belong to the public internet: asked wherever something is connected to for others.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Addresses that begin with the same bits.
@@ -27,11 +28,17 @@ const SPECIAL_V4: [IpBlock; 15] = [
     v4([224, 0, 0, 0], 4),
     v4([240, 0, 0, 0], 4),
 ];
-/// The only part of IPv6 that is assigned to be routed.
-const ROUTED_V6: IpBlock = v6([0x2000, 0], 3);
-/// What of that carries an IPv4 address (Teredo, 6to4) or is for documentation.
-const SPECIAL_V6: [IpBlock; 4] =
-    [v6([0x2001, 0], 32), v6([0x2001, 0xdb8], 32), v6([0x2002, 0], 16), v6([0x3fff, 0], 20)];
+/// Everything but `2000::/3`, the only part of IPv6 that is assigned to be routed; and what of that carries an IPv4
+/// address (Teredo, 6to4) or is for documentation.
+const SPECIAL_V6: [IpBlock; 7] = [
+    v6([0, 0], 3),
+    v6([0x4000, 0], 2),
+    v6([0x8000, 0], 1),
+    v6([0x2001, 0], 32),
+    v6([0x2001, 0xdb8], 32),
+    v6([0x2002, 0], 16),
+    v6([0x3fff, 0], 20),
+];
 
 const fn v4([a, b, c, d]: [u8; 4], prefix: u8) -> IpBlock {
     IpBlock::new(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), prefix)
@@ -71,9 +78,20 @@ impl IpBlock {
         let apart = |special: &Self| !special.covers(self) && !self.covers(*special);
         match self.first {
             IpAddr::V4(_) => SPECIAL_V4.iter().all(apart),
-            IpAddr::V6(_) => ROUTED_V6.covers(self) && SPECIAL_V6.iter().all(apart),
+            IpAddr::V6(_) => SPECIAL_V6.iter().all(apart),
         }
     }
+}
+
+impl fmt::Display for IpBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.first, self.prefix)
+    }
+}
+
+/// The blocks of addresses that do not belong to the public internet.
+pub(crate) fn private_blocks() -> impl Iterator<Item = IpBlock> {
+    SPECIAL_V4.into_iter().chain(SPECIAL_V6)
 }
 
 /// Whether an address belongs to the public internet; an IPv4 address in IPv6 form is taken as what it is.

@@ -365,6 +365,7 @@ async fn a_server_that_is_changed_during_a_cleanup_stays() {
     cleaning.assert_all_happened();
     let found = [first.name];
     assert_eq!((&report.found[..], report.removed, report.failed), (&found[..], vec![], vec![]));
+    assert_eq!(report.live, found);
     assert_eq!(world.live_revision().await, 1);
     let report = deployments.cleanup_old_servers(cleanup(Duration::ZERO)).await.unwrap();
     assert_eq!((report.found, report.removed, report.failed), (found.to_vec(), found.to_vec(), vec![]));

@@ -106,9 +106,10 @@ impl LocalConfig {
     }
 
     /// Reads the configuration from the environment. Every variable is optional: `METAMCP_DATA_DIR` (default: `metamcp` in
-    /// the user's data folder, such as `~/.local/share`), `METAMCP_LISTEN` (address and port), `METAMCP_IDLE_SECONDS`,
-    /// `METAMCP_ISOLATION` (`auto`, `process`, `bubblewrap`, `docker`), `METAMCP_TOOLCHAIN_DIR` and
-    /// `METAMCP_DOCKER_BASE_IMAGE` (an image with Node 22 and npm).
+    /// the user's data folder, such as `~/.local/share`), `METAMCP_LISTEN` (address and port), `METAMCP_ALLOWED_HOSTS` (names
+    /// for [`LocalConfig::with_allowed_host`], with commas between them), `METAMCP_IDLE_SECONDS`, `METAMCP_ISOLATION` (`auto`,
+    /// `process`, `bubblewrap`, `docker`), `METAMCP_TOOLCHAIN_DIR` and `METAMCP_DOCKER_BASE_IMAGE` (an image with Node 22 and
+    /// npm).
     ///
     /// [`ErrorKind::ConfigInvalid`] names a variable that cannot be read.
     pub fn from_env() -> Result<Self> {
@@ -117,6 +118,10 @@ impl LocalConfig {
             config.listen = text
                 .parse()
                 .map_err(|_| invalid("METAMCP_LISTEN", &text, "an address and port like 127.0.0.1:8700"))?;
+        }
+        if let Some(text) = variable("METAMCP_ALLOWED_HOSTS")? {
+            let hosts = text.split(',').map(str::trim).filter(|host| !host.is_empty());
+            config = hosts.fold(config, Self::with_allowed_host);
         }
         if let Some(text) = variable("METAMCP_IDLE_SECONDS")? {
             let seconds = text.parse().map_err(|_| invalid("METAMCP_IDLE_SECONDS", &text, "a number of seconds"))?;

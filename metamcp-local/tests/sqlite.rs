@@ -443,3 +443,16 @@ async fn an_export_has_every_column() {
         assert!(listed.split(", ").any(|listed| listed == column), "{table} lacks {column}: {listed}");
     }
 }
+
+#[tokio::test]
+async fn a_lease_that_was_given_back_is_free_also_once_the_clock_is_set_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("registry.db");
+    let registry = open(&path).await;
+    let lease = registry.acquire_lease("server:x", "holder", Duration::from_secs(30)).await.unwrap();
+    registry.release_lease(&lease).await.unwrap();
+    // What a clock of the year 2000 would still take for held.
+    let held = Statement::new("SELECT count(*) FROM mcp_leases WHERE expires_at > '2000'", []);
+    let rows = SqliteExecutor::open(&path).await.unwrap().execute(vec![held]).await.unwrap();
+    assert_eq!(rows[0][0], [SqlValue::Integer(0)]);
+}

@@ -49,6 +49,8 @@ impl Default for CleanupOptions {
 pub struct CleanupReport {
     /// Servers that are old enough.
     pub found: Vec<ServerName>,
+    /// Those of `found` that were live: they may be in use, or call tools by the clock, however old their definition is.
+    pub live: Vec<ServerName>,
     /// Those that were removed; none that was changed since it was found.
     pub removed: Vec<ServerName>,
     /// Those that could not be removed, and why.
@@ -109,6 +111,9 @@ pub(super) async fn cleanup(deployments: &Deployments, options: CleanupOptions) 
         let page = deployments.backends.registry.list_servers(&list).await?;
         for server in page.items {
             report.found.push(server.name.clone());
+            if server.live.is_some() {
+                report.live.push(server.name.clone());
+            }
             if options.mode == CleanupMode::Remove {
                 let is_old = move |record: &ServerRecord| record.updated_at < cutoff;
                 match deployments.remove_if(&server.id.into(), EventSink::default(), is_old).await {

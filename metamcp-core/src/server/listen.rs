@@ -5,7 +5,7 @@ use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long to wait where nothing can be accepted.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Until the log says again that nothing can be accepted.
+const TOLD_AGAIN: Duration = Duration::from_secs(10);
 
 /// What connections come in by.
 pub(super) trait Listener: Send + Sync {
@@ -94,12 +96,16 @@ pub(super) async fn ended(mut served: JoinSet<()>) {
 }
 
 async fn next<L: Listener>(listener: &L) -> L::Connection {
+    let mut told: Option<Instant> = None;
     loop {
         match listener.accept_one().await {
             Ok(connection) => return connection,
             Err(error) => {
                 // Out of file descriptors: those in use have to be given back first.
-                tracing::warn!(%error, "a connection could not be accepted");
+                if told.is_none_or(|told| told.elapsed() > TOLD_AGAIN) {
+                    told = Some(Instant::now());
+                    tracing::warn!(%error, "connections cannot be accepted: is the limit of open files too low?");
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }

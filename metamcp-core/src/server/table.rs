@@ -78,8 +78,8 @@ fn external_servers() -> Vec<ToolEntry> {
     vec![
         typed("connect_external_mcp", Write, Adds, "Connects a server to another MCP server on the internet and pins its tools; call_mcp_tool with serverName calls them.", connections::connect).about(&["serverName"]),
         typed("list_external_mcp", Read, Reads, "Lists a server's external servers and their pinned tools; with serverName, what one offers now.", connections::list),
-        typed("accept_external_mcp", Write, Changes, "Pins what a changed external server offers. Until then its tools are not called.", connections::accept).about(&["serverName", "digest"]),
-        typed("remove_external_mcp", Write, Changes, "Forgets an external server.", connections::remove).about(&["serverName"]),
+        typed("accept_external_mcp", Write, Changes, "Pins what a changed external server offers. Until then its tools are not called. A live routing server follows once it is deployed.", connections::accept).about(&["serverName", "digest"]),
+        typed("remove_external_mcp", Write, Changes, "Forgets an external server. A live routing server serves it until it is deployed.", connections::remove).about(&["serverName"]),
     ]
 }
 
@@ -100,7 +100,7 @@ fn containers() -> Vec<ToolEntry> {
 #[rustfmt::skip]
 fn administration() -> Vec<ToolEntry> {
     vec![
-        typed("cleanup_old_servers", Admin, Changes, "Removes servers that were not updated for some days.", servers::cleanup).about(&["daysThreshold", "dryRun"]),
+        typed("cleanup_old_servers", Admin, Changes, "Removes servers, live ones too, that were not updated for some days.", servers::cleanup).about(&["daysThreshold", "dryRun"]),
         typed("create_api_key", Admin, Adds, "Makes a key for this server's HTTP endpoint. deploy covers what is live, tests and secrets; admin covers all.", keys::create).about(&["name", "scopes", "servers"]),
         typed("list_api_keys", Admin, Reads, "Lists keys and what they allow.", keys::list),
         typed("revoke_api_key", Admin, Changes, "Ends a key now.", keys::revoke).about(&["id"]),

@@ -32,7 +32,9 @@ impl AllowedHosts {
     pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), String> {
         let host = single(headers, &header::HOST)?.ok_or("the request has no Host header")?;
         if !self.holds(host) {
-            return Err(format!("host {host:?} is not allowed; it can be added with LocalConfig::with_allowed_host"));
+            return Err(format!(
+                "host {host:?} is not allowed; METAMCP_ALLOWED_HOSTS or LocalConfig::with_allowed_host adds it"
+            ));
         }
         match single(headers, &header::ORIGIN)? {
             Some(origin) if !self.holds(origin.split_once("://").map_or("", |(_, host)| host)) => {

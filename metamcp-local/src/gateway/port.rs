@@ -30,9 +30,9 @@ fn bind_error(address: SocketAddr, is_kept: bool, error: std::io::Error) -> Erro
     let who = holder(address.port()).map_or_else(String::new, |holder| format!(" by {holder}"));
     let help = if is_kept {
         "the URLs of this data directory hold that port: stop the other program, or choose a port with \
-         LocalConfig::with_listen"
+         METAMCP_LISTEN or LocalConfig::with_listen"
     } else {
-        "choose another port with LocalConfig::with_listen"
+        "choose another port with METAMCP_LISTEN or LocalConfig::with_listen"
     };
     Error::new(ErrorKind::Conflict, format!("the gateway's port {} is taken{who}", address.port())).with_help(help)
 }

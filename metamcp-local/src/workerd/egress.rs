@@ -15,9 +15,6 @@ const ANSWERING_GATE: &str = include_str!("gate.js");
 /// Source of what stands before the way to such a gate.
 const WAY_OUT: &str = include_str!("way_out.js");
 
-/// IPv6 addresses that may lead to an IPv4 address: compatible, translated (NAT64) and tunnelled (6to4, Teredo).
-const TRANSLATED: [&str; 5] = ["::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"];
-
 /// The services that make up the way out, as capnp items: the gate (`egress`), its networks and the overrides.
 pub(super) fn services(
     rules: Option<&[EgressRule]>,
@@ -85,7 +82,8 @@ fn ways_out(
     );
     let mut services = vec![
         gate,
-        network("egress-public", &["public".to_owned()], &TRANSLATED.map(str::to_owned)),
+        // workerd's own idea of what is public is wider: it has test networks in it, and IPv6 that leads to IPv4.
+        network("egress-public", &["public".to_owned()], &EgressLists::private_blocks().collect::<Vec<_>>()),
         network("egress-blocks", &blocks(rules.unwrap_or_default()), &[]),
     ];
     services.extend(overrides.iter().map(|(host, address)| {

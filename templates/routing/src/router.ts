@@ -43,7 +43,10 @@ export class Router {
   /** The tool of that name, or one that says why it cannot be known whether there is one. */
   async find(name: string): Promise<TemplateTool | undefined> {
     const possible = this.upstreams.filter(({ prefix }) => name.startsWith(prefix));
-    if (!this.#current().routes.has(name)) await Promise.all(possible.map((upstream) => upstream.refreshForNewTool()));
+    const known = this.#current().routes.get(name);
+    if (known === undefined) await Promise.all(possible.map((upstream) => upstream.refreshForNewTool()));
+    // An old list does not say that a tool still is what was accepted, and who only calls never lists.
+    else if (known.upstream.options.pins !== undefined) await known.upstream.refresh();
     const route = this.#current().routes.get(name);
     if (route !== undefined) return callOf(route);
     const unknown = possible.find(({ list }) => list === undefined);

@@ -122,6 +122,15 @@ test("only tools that are what was accepted are served", async () => {
   assert.equal(await router.text("db_query"), "protocol error: Tool db_query not found");
 });
 
+test("a tool that is not what was accepted any more is not called, though nobody lists tools", async () => {
+  const pin = createHash("sha256").update('{"description":"Asks.","inputSchema":{"type":"object"},"name":"query"}').digest("hex");
+  const database = await upstream("modern", [{ name: "query", description: "Asks." }]);
+  router = await startRouter({ refreshMs: 1000, upstreams: [{ name: "db", urls: [database.url], pins: { query: pin } }] });
+  assert.equal(await router.text("db_query"), "done");
+  database.tools[0]!.description = "Asks for more.";
+  await eventually("the call is refused", async () => (await router!.text("db_query")) === "protocol error: Tool db_query not found");
+});
+
 test("only allowed tools are served", async () => {
   const database = await upstream("modern", [{ name: "query" }, { name: "drop" }]);
   router = await startRouter({ upstreams: [{ name: "db", urls: [database.url], tools: ["query", "gone"] }] });

@@ -44,17 +44,24 @@ const RENEW: &str = concat!(
     now!(),
     " RETURNING fence, expires_at"
 );
+/// The end of a lease that was given back: over by any clock, also by one that is set back afterwards.
+macro_rules! over {
+    () => {
+        "'1970-01-01T00:00:00.000Z'"
+    };
+}
+
 /// The row stays, so that the next fencing number is higher.
 const RELEASE: &str = concat!(
     "UPDATE mcp_leases SET expires_at = ",
-    now!(),
+    over!(),
     ", updated_at = ",
     now!(),
     " WHERE name = ? AND fence = CAST(? AS INTEGER) AND expires_at > ",
     now!()
 );
 const EXPIRE_ALL: &str =
-    concat!("UPDATE mcp_leases SET expires_at = ", now!(), ", updated_at = ", now!(), " WHERE expires_at > ", now!());
+    concat!("UPDATE mcp_leases SET expires_at = ", over!(), ", updated_at = ", now!(), " WHERE expires_at > ", now!());
 
 macro_rules! select_holder {
     ($name:literal) => {

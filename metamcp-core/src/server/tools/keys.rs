@@ -23,8 +23,9 @@ pub(in crate::server) struct CreateKey {
     name: String,
     scopes: Vec<Scope>,
     /// Server names, '*' for any text; default all
+    #[schemars(with = "Vec<String>")]
     #[serde(default)]
-    servers: Vec<String>,
+    servers: Option<Vec<String>>,
     /// Default: no end
     #[schemars(range(min = 1, max = 3650))]
     expires_in_days: Option<i64>,
@@ -78,7 +79,13 @@ impl From<ApiKeyRecord> for Key {
 pub(in crate::server) async fn create(call: Call, params: CreateKey) -> Result<CreatedKey> {
     call.unlimited()?;
     let expires_at = params.expires_in_days.map(|days| OffsetDateTime::now_utc() + Duration::days(days));
-    let new = NewApiKey { name: params.name, scopes: params.scopes, servers: params.servers, expires_at };
+    // Whoever computed a list that came out empty does not mean all servers.
+    if params.servers.as_ref().is_some_and(Vec::is_empty) {
+        return Err(Error::new(ErrorKind::InvalidDefinition, "servers is empty: the key would allow nothing")
+            .with_help("name the servers, or leave `servers` out for a key for all of them"));
+    }
+    let servers = params.servers.unwrap_or_default();
+    let new = NewApiKey { name: params.name, scopes: params.scopes, servers, expires_at };
     let (record, key) = call.meta.api_keys().create(new).await?;
     call.is_about(named(&record));
     Ok(CreatedKey { id: record.id.to_string(), key: key.expose_secret().to_owned() })

@@ -310,6 +310,8 @@ pub(in crate::server) struct Cleanup {
 pub(in crate::server) struct CleanedUp {
     dry_run: bool,
     found: Vec<String>,
+    /// Of those found
+    live: Vec<String>,
     removed: Vec<String>,
     failed: Vec<String>,
 }
@@ -323,11 +325,12 @@ pub(in crate::server) async fn cleanup(call: Call, params: Cleanup) -> Result<Cl
     if params.dry_run == Some(false) {
         options.mode = CleanupMode::Remove;
     }
-    let CleanupReport { found, removed, failed } = call.meta.deployments().cleanup_old_servers(options).await?;
+    let CleanupReport { found, live, removed, failed } = call.meta.deployments().cleanup_old_servers(options).await?;
     let names = |names: Vec<ServerName>| names.into_iter().map(Into::into).collect();
     Ok(CleanedUp {
         dry_run: options.mode == CleanupMode::DryRun,
         found: names(found),
+        live: names(live),
         removed: names(removed),
         failed: failed.into_iter().map(|(name, reason)| format!("{name}: {reason}")).collect(),
     })
