@@ -93,6 +93,19 @@ async fn dispatched(account: &Account) -> Vec<String> {
     listed(account, &format!("dispatch/namespaces/{NAMESPACE}/scripts")).await
 }
 
+/// More scripts than are listed at once, all of them before the server's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_found_among_many_scripts() {
+    let account = Account::start().await;
+    let meta = open(&account).await;
+    create_and_deploy(&meta, &definition("story", "one")).await.unwrap();
+    for number in 0..45 {
+        account.put_script(&format!("dispatch/namespaces/{NAMESPACE}/scripts/another-{number}")).await;
+    }
+    let report = meta.deployments().reconcile().await.unwrap();
+    assert!(report.reactivated.is_empty() && report.pending.is_empty(), "{report:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn from_a_definition_to_nothing_left() {
     let account = Account::start().await;

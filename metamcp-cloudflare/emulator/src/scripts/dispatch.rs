@@ -16,8 +16,11 @@ use uuid::Uuid;
 use super::upload::{self, Parameters};
 use super::{Script, Version, now, shown};
 use crate::State;
-use crate::answer::{Answer, Refusal, success};
+use crate::answer::{Answer, Refusal, success, success_with};
 use crate::workerd::Process;
+
+/// Scripts listed at once. Cloudflare lists up to 1,000; here a second page is soon met.
+const PAGE: usize = 20;
 
 /// The dispatch namespaces of an account, by name.
 #[derive(Debug, Default)]
@@ -38,6 +41,12 @@ struct Namespace {
 struct Dispatched {
     script: Script,
     running: BTreeMap<String, Arc<Process>>,
+}
+
+#[derive(Deserialize)]
+struct Listing {
+    limit: Option<usize>,
+    cursor: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -131,10 +140,19 @@ async fn remove(Shared(state): Shared<Arc<State>>, Path((_, name)): AtNamespace)
     removed.map(|_| success(Value::Null)).ok_or_else(namespace_not_found)
 }
 
-async fn list_scripts(Shared(state): Shared<Arc<State>>, Path((_, namespace)): AtNamespace) -> Answer {
+async fn list_scripts(
+    Shared(state): Shared<Arc<State>>,
+    Path((_, namespace)): AtNamespace,
+    Query(listing): Query<Listing>,
+) -> Answer {
     state.dispatch.inside(&namespace, |namespace| {
-        let listed = namespace.scripts.iter().map(|(name, dispatched)| dispatched.script.listed(name));
-        Ok(success(listed.collect::<Vec<_>>()))
+        let after = listing.cursor.filter(|cursor| !cursor.is_empty());
+        let mut behind = namespace.scripts.iter().filter(|(name, _)| after.as_ref().is_none_or(|after| *name > after));
+        let shown: Vec<_> = behind.by_ref().take(listing.limit.unwrap_or(PAGE).clamp(1, PAGE)).collect();
+        let cursor = if behind.next().is_some() { shown.last().map(|(name, _)| (*name).clone()) } else { None };
+        let listed: Vec<_> = shown.iter().map(|(name, dispatched)| dispatched.script.listed(name)).collect();
+        let info = json!({ "count": listed.len(), "cursor": cursor.unwrap_or_default() });
+        Ok(success_with(listed, info))
     })
 }
 

@@ -13,6 +13,8 @@ use super::super::upload::Upload;
 use crate::client::{Call, Client, Repeat, segment};
 
 const NAMESPACES: &str = "workers/dispatch/namespaces";
+/// Most scripts that one call lists.
+const PAGE: usize = 1_000;
 
 /// One dispatch namespace.
 #[derive(Debug, Clone)]
@@ -54,10 +56,22 @@ impl Namespace {
     }
 
     /// Every script of the namespace; none if that is gone.
+    ///
+    /// <https://developers.cloudflare.com/cloudflare-for-platforms/workers-for-platforms/configuration/tags/>
     pub(super) async fn list(&self) -> Result<Vec<Script>> {
-        let call = Call::get(format!("{NAMESPACES}/{}/scripts", segment(&self.name)));
-        let listed = self.client.call(&call).await;
-        Ok(absent_is_none(listed.map(|listed| listed.result))?.unwrap_or_default())
+        let (mut scripts, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let path = format!("{NAMESPACES}/{}/scripts", segment(&self.name));
+            let mut call = Call::get(path).with_query("limit", PAGE.to_string());
+            if let Some(cursor) = cursor {
+                call = call.with_query("cursor", cursor);
+            }
+            let Some(page) = absent_is_none(self.client.call::<Vec<Script>>(&call).await)? else { break };
+            scripts.extend(page.result);
+            let Some(next) = page.cursor else { break };
+            cursor = Some(next);
+        }
+        Ok(scripts)
     }
 
     /// Tags and bindings of a script; `None` if there is no such script.
