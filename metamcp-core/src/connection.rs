@@ -8,10 +8,11 @@ mod old_transport;
 mod pin;
 mod upstreams;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rmcp::model::Tool;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -21,7 +22,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::canonical::canonical_json;
-use crate::deploy::{ToolAnswer, call_connected};
+use crate::deploy::{CallTerms, ToolAnswer, call_connected};
 use crate::meta_mcp::Backends;
 use crate::name::ServerKey;
 use crate::publisher::Endpoint;
@@ -202,7 +203,8 @@ impl Connections {
     /// credentials are not passed on.
     ///
     /// [`ErrorKind::Conflict`] names what differs, and then nothing was called. [`ErrorKind::LimitExceeded`] for an answer
-    /// of more than [`MAX_RESULT_BYTES`](crate::MAX_RESULT_BYTES).
+    /// of more than [`MAX_RESULT_BYTES`](crate::MAX_RESULT_BYTES). A call without an answer is retryable as in
+    /// [`Deployments::call_tool`](crate::Deployments::call_tool), by the annotations that were accepted.
     pub async fn call_tool(
         &self,
         key: &ServerKey,
@@ -223,8 +225,9 @@ impl Connections {
                 client.close().await;
                 return Err(Error::new(ErrorKind::NotFound, format!("external server {name:?} has no tool {tool:?}")));
             }
+            let terms = CallTerms { limit: CALL_LIMIT, is_repeatable: seen.repeatable.contains(tool) };
             drop(seen);
-            call_connected(client, tool, arguments, CALL_LIMIT).await
+            call_connected(client, tool, arguments, terms).await
         })
         .await
     }
@@ -318,6 +321,8 @@ async fn connected(url: &Url, http: &reqwest::Client) -> Result<McpClient> {
 struct Seen {
     pinned: PinnedServer,
     tools: Vec<OfferedTool>,
+    /// Names of the tools of which it says that calling them again does nothing more.
+    repeatable: HashSet<String>,
     capabilities: Value,
     resources: usize,
     prompts: usize,
@@ -333,7 +338,13 @@ async fn look(client: &McpClient, url: &Url) -> Result<Seen> {
     let prompts = if has("prompts") { client.count_prompts(&mut allowance).await? } else { 0 };
     let pins = pin::pins(&tools, url)?;
     let pinned = PinnedServer { url: url.clone(), protocol_version: client.protocol_version(), tools: pins };
-    Ok(Seen { pinned, tools: OfferedTool::all(tools, url)?, capabilities, resources, prompts })
+    let repeatable = tools.iter().filter(|tool| is_repeatable(tool)).map(|tool| tool.name.to_string()).collect();
+    Ok(Seen { pinned, tools: OfferedTool::all(tools, url)?, repeatable, capabilities, resources, prompts })
+}
+
+fn is_repeatable(tool: &Tool) -> bool {
+    let hints = tool.annotations.as_ref().map(|hints| [hints.read_only_hint, hints.idempotent_hint]);
+    hints.is_some_and(|hints| hints.contains(&Some(true)))
 }
 
 /// A URL without what may be secret in it.

@@ -17,7 +17,7 @@ use tracing::Span;
 use tracing::field::{Empty, display};
 use url::Url;
 
-pub(crate) use call_limits::KnownLimits;
+pub(crate) use call_limits::{CallTerms, KnownLimits};
 pub use reconcile::ReconcileReport;
 pub use remove::{CleanupMode, CleanupOptions, CleanupReport};
 pub(crate) use tool_call::call_connected;
@@ -222,7 +222,9 @@ impl Deployments {
     /// Calls a tool of the live version.
     ///
     /// A tool that fails is an answer with `is_error`. [`ErrorKind::NotFound`] if nothing is live or the live version
-    /// has no such tool; [`ErrorKind::TimedOut`] after the tool's own limit.
+    /// has no such tool; [`ErrorKind::TimedOut`] after the tool's own limit. Where the tool may have done its work although
+    /// there is no answer, the error says so, and is retryable only if the tool's annotations have `readOnlyHint` or
+    /// `idempotentHint`.
     pub async fn call_tool(&self, key: &ServerKey, tool: &str, arguments: Map<String, Value>) -> Result<ToolAnswer> {
         let span = verb!(DEBUG, "call_tool", server = %key, tool);
         traced(span, Box::pin(tool_call::call(self, key, tool, arguments))).await

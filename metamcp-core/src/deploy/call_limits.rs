@@ -1,42 +1,57 @@
-//! [`CallLimits`]: how long calls of a version's tools may take. Kept for the versions that were called last, so that
+//! [`CallLimits`]: under which terms a version's tools are called. Kept for the versions that were called last, so that
 //! their definitions are not read and checked again for each call.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
 use crate::name::{ServerId, ServerName, VersionId};
 use crate::registry::Revision;
+use crate::template::ListedTool;
 use crate::validate::{ValidDefinition, nearest};
 use crate::{Error, ErrorKind, Result};
 
 /// Versions that are kept: each has a few bytes for each of its tools.
 const KEPT: usize = 128;
 
-/// How long calls of one definition's tools may take.
+/// What holds for the calls of one tool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CallTerms {
+    /// How long one may take, beside connecting.
+    pub(crate) limit: Duration,
+    /// Whether making it again does nothing more, as the tool's annotations say.
+    pub(crate) is_repeatable: bool,
+}
+
+/// The terms of one definition's tools.
 #[derive(Debug)]
 pub(super) struct CallLimits {
     server: ServerName,
     /// By name, in listed order.
-    tools: Vec<(String, Duration)>,
+    tools: Vec<(String, CallTerms)>,
     /// For tools that only the live server knows, where its template has such.
-    others: Option<Duration>,
+    others: Option<CallTerms>,
 }
 
 impl CallLimits {
     pub(super) fn of(definition: &ValidDefinition) -> Self {
-        let tools = definition.listed_tools();
+        let terms = |timeout_ms, is_repeatable| CallTerms { limit: Duration::from_millis(timeout_ms), is_repeatable };
+        let listed = |tool: ListedTool<'_>| {
+            (tool.name.to_string(), terms(tool.limits.timeout_ms, tool.annotations.is_some_and(is_repeatable)))
+        };
         let has_others = definition.template().manifest().dynamic_tools;
         Self {
             server: definition.name().clone(),
-            tools: tools.map(|tool| (tool.name.to_string(), Duration::from_millis(tool.limits.timeout_ms))).collect(),
-            others: has_others.then(|| Duration::from_millis(definition.limits().timeout_ms)),
+            tools: definition.listed_tools().map(listed).collect(),
+            others: has_others.then(|| terms(definition.limits().timeout_ms, false)),
         }
     }
 
-    /// The limit of a tool; [`ErrorKind::NotFound`] if the definition lists no such tool.
-    pub(super) fn of_tool(&self, tool: &str) -> Result<Duration> {
-        let listed = self.tools.iter().find(|(name, _)| name == tool).map(|(_, limit)| *limit);
+    /// The terms of a tool; [`ErrorKind::NotFound`] if the definition lists no such tool.
+    pub(super) fn of_tool(&self, tool: &str) -> Result<CallTerms> {
+        let listed = self.tools.iter().find(|(name, _)| name == tool).map(|(_, terms)| *terms);
         listed.or(self.others).ok_or_else(|| self.unknown(tool))
     }
 
@@ -59,6 +74,10 @@ impl CallLimits {
             None => error.with_help(format!("its tools are: {}", names().take(20).collect::<Vec<_>>().join(", "))),
         }
     }
+}
+
+fn is_repeatable(annotations: &Map<String, Value>) -> bool {
+    ["readOnlyHint", "idempotentHint"].iter().any(|hint| annotations.get(*hint) == Some(&Value::Bool(true)))
 }
 
 /// What a version was made from never changes under the revision that it was recorded with.

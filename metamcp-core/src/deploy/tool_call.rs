@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
-use super::call_limits::CallLimits;
+use super::call_limits::{CallLimits, CallTerms};
 use super::{Deployments, not_live, pipeline, snapshot};
 use crate::connection::effective;
 use crate::event::EventSink;
@@ -76,9 +76,9 @@ pub(super) async fn call(
     let Some(live) = &record.live else { return Err(not_live(&record)) };
     let limits = limits_of(deployments, &record, live).await?;
     let changed = live.revision != record.revision;
-    let limit = limits.of_tool(tool).map_err(|error| if changed { undeployed(&record, tool, error) } else { error })?;
+    let terms = limits.of_tool(tool).map_err(|error| if changed { undeployed(&record, tool, error) } else { error })?;
     let endpoint = deployments.backends.publisher.endpoint(&record.reference()).await?;
-    let answer = call_at(&endpoint, tool, arguments, CONNECT_LIMIT + limit).await;
+    let answer = call_at(&endpoint, tool, arguments, terms).await;
     answer.map_err(|error| limits.explain(error))
 }
 
@@ -121,7 +121,7 @@ struct Attempt {
 async fn attempt(saga: &mut Saga, record: &ServerRecord, tool: &str, arguments: Map<String, Value>) -> Result<Attempt> {
     let definition = effective(&saga.backends, record).await?;
     let limits = CallLimits::of(&definition);
-    let limit = CONNECT_LIMIT + limits.of_tool(tool)?;
+    let terms = limits.of_tool(tool)?;
     discard_leftovers(saga).await?;
     let artifact = pipeline::build(saga, &definition).await?;
     let staged = saga.backends.publisher.stage(saga.server(), &artifact).await?;
@@ -133,7 +133,7 @@ async fn attempt(saga: &mut Saga, record: &ServerRecord, tool: &str, arguments: 
     };
     let settle_time = saga.backends.publisher.settle_time();
     let listener = saga.backends.publisher.listen(saga.server(), &staged.version).await;
-    let answer = call_preview(settle_time, preview, tool, arguments, limit).await;
+    let answer = call_preview(settle_time, preview, tool, arguments, terms).await;
     let logs = heard(listener).await;
     Ok(Attempt { answer: answer.map_err(|error| limits.explain(error)), logs })
 }
@@ -211,9 +211,9 @@ async fn call_at(
     endpoint: &Endpoint,
     tool: &str,
     arguments: Map<String, Value>,
-    limit: Duration,
+    terms: CallTerms,
 ) -> Result<ToolAnswer> {
-    call_connected(connect(endpoint, tool).await?, tool, arguments, limit).await
+    call_connected(connect(endpoint, tool).await?, tool, arguments, starting(terms)).await
 }
 
 /// The same for an endpoint that may not answer yet.
@@ -222,10 +222,15 @@ async fn call_preview(
     preview: &Endpoint,
     tool: &str,
     arguments: Map<String, Value>,
-    limit: Duration,
+    terms: CallTerms,
 ) -> Result<ToolAnswer> {
     let client = settled(settle_time, || connect(preview, tool).map_err(Failure::of_asking)).await?;
-    call_connected(client, tool, arguments, limit).await
+    call_connected(client, tool, arguments, starting(terms)).await
+}
+
+/// The terms of a call for which its server may have to be started.
+fn starting(terms: CallTerms) -> CallTerms {
+    CallTerms { limit: CONNECT_LIMIT + terms.limit, ..terms }
 }
 
 async fn connect(endpoint: &Endpoint, tool: &str) -> Result<McpClient> {
@@ -238,15 +243,28 @@ pub(crate) async fn call_connected(
     client: McpClient,
     tool: &str,
     arguments: Map<String, Value>,
-    limit: Duration,
+    terms: CallTerms,
 ) -> Result<ToolAnswer> {
     let started = Instant::now();
     let params = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
-    let answered = timeout(limit, client.peer().call_tool(params)).await;
+    let answered = timeout(terms.limit, client.peer().call_tool(params)).await;
     let elapsed = started.elapsed();
     client.close().await;
-    let result = answered.map_err(|_| unanswered(tool, limit))?.map_err(|error| refused(tool, error))?;
-    to_answer(tool, &result, elapsed)
+    match answered {
+        Ok(Ok(result)) => to_answer(tool, &result, elapsed),
+        Ok(Err(error)) => Err(refused(tool, error, terms)),
+        Err(_) => Err(perhaps_done(unanswered(tool, terms.limit), terms)),
+    }
+}
+
+/// An error of a call of which nobody knows how far it came: making it again may do what it does twice.
+fn perhaps_done(error: Error, terms: CallTerms) -> Error {
+    if terms.is_repeatable {
+        return error;
+    }
+    let help = error.help().unwrap_or("look at the server's log before you call it again");
+    let help = format!("it may have been carried out; {help}");
+    error.with_help(help).with_retryable(false)
 }
 
 fn unanswered(tool: &str, limit: Duration) -> Error {
@@ -254,23 +272,26 @@ fn unanswered(tool: &str, limit: Duration) -> Error {
         .with_help("look at the server's log, or raise the tool's limits")
 }
 
-fn refused(tool: &str, error: ServiceError) -> Error {
+fn refused(tool: &str, error: ServiceError, terms: CallTerms) -> Error {
     match (Cause::of_asking(&error), error) {
-        (_, ServiceError::McpError(error)) => refused_by_server(tool, &error),
+        (_, ServiceError::McpError(error)) => refused_by_server(tool, &error, terms),
         (Cause::TooLarge, _) => too_large(tool),
         (_, ServiceError::TransportClosed) => {
             let help = format!("look at the server's log; an answer may have {MAX_RESULT_BYTES} bytes at most");
-            Error::new(ErrorKind::Unavailable, format!("the answer of tool {tool:?} broke off")).with_help(help)
+            let error = Error::new(ErrorKind::Unavailable, format!("the answer of tool {tool:?} broke off"));
+            perhaps_done(error.with_help(help), terms)
         }
         (cause, error) => {
             tracing::debug!(tool, %error, "a call of a tool failed");
-            cause.into_error(&format!("tool {tool:?} gave no answer"))
+            let may_be_done = cause.may_be_done();
+            let error = cause.into_error(&format!("tool {tool:?} gave no answer"));
+            if may_be_done { perhaps_done(error, terms) } else { error }
         }
     }
 }
 
 /// An error of the protocol: unlike an answer that says it failed, it does not tell how far the call came.
-fn refused_by_server(tool: &str, error: &ErrorData) -> Error {
+fn refused_by_server(tool: &str, error: &ErrorData, terms: CallTerms) -> Error {
     let said = text::message(&error.message);
     if is_unknown(tool, error) {
         return Error::new(ErrorKind::NotFound, format!("tool {tool:?} was not called: {said}"))
@@ -281,8 +302,14 @@ fn refused_by_server(tool: &str, error: &ErrorData) -> Error {
         return Error::new(ErrorKind::Unsupported, message)
             .with_help("this tool asks its caller: connect to its URL with a client that can be asked");
     }
-    Error::new(ErrorKind::Unexpected, message)
-        .with_help("it may have been called all the same: look at the server's log before you call it again")
+    perhaps_done(Error::new(told_kind(error), message), terms)
+}
+
+/// What kind of failure it is, where the answer says so, as the local target's does of a server that it had to stop.
+fn told_kind(error: &ErrorData) -> ErrorKind {
+    const TOLD: [ErrorKind; 3] = [ErrorKind::TimedOut, ErrorKind::LimitExceeded, ErrorKind::Unavailable];
+    let told = error.data.as_ref().and_then(|data| data.get("kind")?.as_str());
+    TOLD.into_iter().find(|kind| told == Some(kind.as_str())).unwrap_or(ErrorKind::Unexpected)
 }
 
 /// Whether a server says that it has no such tool, in the words of the SDKs: the code alone may be about its arguments.

@@ -34,7 +34,9 @@ pub(crate) enum Cause {
     NotJson,
     /// More than is read.
     TooLarge,
-    /// No connection, or one that broke off.
+    /// No connection, so that nothing was asked.
+    Unreached(String),
+    /// A connection that broke off.
     Connection(String),
     /// An MCP answer, and not the one that was asked for.
     Answer(String),
@@ -74,12 +76,17 @@ impl Cause {
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::Credentials | Self::Status(401) => ErrorKind::Unauthenticated,
-            Self::Connection(_) | Self::Status(429 | 500..) => ErrorKind::Unavailable,
+            Self::Unreached(_) | Self::Connection(_) | Self::Status(429 | 500..) => ErrorKind::Unavailable,
             Self::TooLarge => ErrorKind::LimitExceeded,
             Self::Status(_) | Self::Redirect(_) | Self::MediaType(_) | Self::NotJson | Self::Answer(_) => {
                 ErrorKind::VerificationFailed
             }
         }
+    }
+
+    /// Whether what was asked may have been done all the same.
+    pub(crate) fn may_be_done(&self) -> bool {
+        !matches!(self, Self::Unreached(_) | Self::Credentials | Self::Redirect(_) | Self::Status(..500))
     }
 
     /// An error about what it caused, which is named as a sentence part.
@@ -95,9 +102,7 @@ impl Cause {
     fn of_one(error: &(dyn StdError + 'static)) -> Option<Self> {
         let over_tcp = error.downcast_ref().and_then(|error| Self::of_http(error, Self::of_client));
         let over_socket = || {
-            error
-                .downcast_ref()
-                .and_then(|error| Self::of_http(error, |error: &SocketError| Self::Connection(deepest(error))))
+            error.downcast_ref().and_then(|error| Self::of_http(error, |error: &SocketError| Self::of_broken(error)))
         };
         over_tcp.or_else(over_socket)
     }
@@ -108,7 +113,7 @@ impl Cause {
     {
         Some(match error {
             StreamableHttpError::Client(error) => of_client(error),
-            StreamableHttpError::Io(error) => Self::Connection(deepest(error)),
+            StreamableHttpError::Io(error) => Self::of_broken(error),
             StreamableHttpError::HttpStatus(error) => Self::Status(error.status),
             StreamableHttpError::AuthRequired(_) | StreamableHttpError::InsufficientScope(_) => Self::Credentials,
             StreamableHttpError::UnexpectedContentType(kind) => Self::MediaType(kind.clone()),
@@ -127,7 +132,20 @@ impl Cause {
         if let Some(status) = error.status() {
             return Self::Status(status.as_u16());
         }
-        Self::Connection(if error.is_timeout() { "it timed out".to_owned() } else { deepest(error) })
+        if error.is_timeout() {
+            return Self::Connection("it timed out".to_owned());
+        }
+        match Self::of_broken(error) {
+            Self::Connection(text) if error.is_connect() => Self::Unreached(text),
+            cause => cause,
+        }
+    }
+
+    fn of_broken(error: &(dyn StdError + 'static)) -> Self {
+        if is_refused(error) {
+            return Self::Unreached("the connection was refused".to_owned());
+        }
+        Self::Connection(deepest(error))
     }
 
     fn broke_off() -> Self {
@@ -145,7 +163,7 @@ impl fmt::Display for Cause {
             Self::MediaType(None) => f.write_str("what it answers has no media type"),
             Self::NotJson => f.write_str("what it answers is no JSON-RPC message"),
             Self::TooLarge => f.write_str("it answers more than is read"),
-            Self::Connection(text) | Self::Answer(text) => f.write_str(text),
+            Self::Unreached(text) | Self::Connection(text) | Self::Answer(text) => f.write_str(text),
         }
     }
 }
@@ -185,12 +203,13 @@ fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (
     successors(Some(error), |&error| error.source())
 }
 
+fn is_refused(error: &(dyn StdError + 'static)) -> bool {
+    let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    causes(error).filter_map(|cause| cause.downcast_ref()).any(refused)
+}
+
 /// What the innermost cause says: the outer ones name layers of the client.
 fn deepest(error: &(dyn StdError + 'static)) -> String {
-    let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    if causes(error).filter_map(|cause| cause.downcast_ref()).any(refused) {
-        return "the connection was refused".to_owned();
-    }
     causes(error).last().map_or_else(String::new, |cause| cut(&cause.to_string()))
 }
 

@@ -23,6 +23,7 @@ mod progress;
 mod reach;
 mod spans;
 mod strangers;
+mod unanswered;
 mod wrong_addresses;
 
 use metamcp_core::server::{Access, MetaMcpServer};

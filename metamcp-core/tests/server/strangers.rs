@@ -114,7 +114,7 @@ async fn what_a_refused_call_may_have_done_is_told_by_its_code() {
     }
     let said = refusing!(-32603, "was stopped");
     assert!(
-        said.starts_with("unexpected: tool \"echo\" gave no result: was stopped; it may have been called"),
+        said.starts_with("unexpected: tool \"echo\" gave no result: was stopped; it may have been carried out"),
         "{said}"
     );
     let said = refusing!(-32602, "Tool echo not found");

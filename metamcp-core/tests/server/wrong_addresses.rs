@@ -8,7 +8,7 @@ use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
 use metamcp_core::TrustedHosts;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::strangers::serve;
@@ -92,33 +92,4 @@ async fn a_server_of_the_old_transport_is_told_as_that() {
     let expected =
         "speaks only the HTTP+SSE transport of 2024-11-05, which is not supported; use the server's streamable";
     assert!(said.contains(expected), "{said}");
-}
-
-#[tokio::test]
-async fn a_call_that_ends_with_a_status_is_told_in_the_same_words() {
-    let url = serve(Router::new().fallback(answer_all_but_calls)).await;
-    let meta = memory::meta().await.with_trusted_hosts(TrustedHosts::new(["127.0.0.1"]).unwrap());
-    let client = Client::connect(&meta, everything()).await;
-    client.data("init_mcp_server", json!({ "name": "ours", "description": "A server." })).await;
-    client.data("connect_external_mcp", json!({ "serverId": "ours", "serverUrl": url, "serverName": "them" })).await;
-    let call = json!({ "serverId": "ours", "serverName": "them", "toolName": "echo" });
-    let said = client.failure("call_mcp_tool", call).await;
-    assert_eq!(said, r#"unavailable: tool "echo" gave no answer: HTTP status 502; the same call may succeed later"#);
-}
-
-async fn answer_all_but_calls(axum::Json(message): axum::Json<Value>) -> Response {
-    let Some(id) = message.get("id") else { return StatusCode::ACCEPTED.into_response() };
-    let result = match message["method"].as_str().unwrap() {
-        "initialize" => json!({
-            "protocolVersion": "2025-11-25", "capabilities": { "tools": {} },
-            "serverInfo": { "name": "stranger", "version": "1.0.0" }
-        }),
-        "tools/list" => json!({ "tools": [{ "name": "echo", "inputSchema": { "type": "object" } }] }),
-        "tools/call" => return (StatusCode::BAD_GATEWAY, "<p>Sorry").into_response(),
-        method => {
-            let error = json!({ "code": -32601, "message": format!("{method} is not known") });
-            return axum::Json(json!({ "jsonrpc": "2.0", "id": id, "error": error })).into_response();
-        }
-    };
-    axum::Json(json!({ "jsonrpc": "2.0", "id": id, "result": result })).into_response()
 }
