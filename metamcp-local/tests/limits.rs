@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use live::{Client, ERAS, Era, Live};
+use metamcp_core::ErrorKind;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -185,23 +186,35 @@ async fn a_body_that_takes_its_process_along_tells_its_caller_and_the_next_call_
 async fn a_test_of_such_a_body_hears_why_and_what_it_logged_before() {
     let live = Live::open().await;
     let bodies = [
-        ("loops", "console.log('before the loop');\nfor (;;) {}", "caught in a loop, and was stopped"),
+        (
+            "loops",
+            "console.log('before the loop');\nfor (;;) {}",
+            ErrorKind::TimedOut,
+            "caught in a loop, and was stopped",
+        ),
         (
             "fills",
             "console.log('before it is full');\nconst taken = [];\nfor (;;) taken.push(new Array(100_000).fill(Math.random()));",
+            ErrorKind::LimitExceeded,
             "ran out of memory (limit 128 MiB)",
         ),
         (
             "answers",
             "console.log('before it is much');\nreturn 'x'.repeat(2_000_000);",
+            ErrorKind::LimitExceeded,
             "answers more than 1048576 bytes",
         ),
     ];
-    let definition = definition("tested", 128, bodies.iter().map(|&(tool, body, _)| (tool, body)));
-    let key = live.create(definition).await;
-    for (tool, body, expected) in bodies {
-        let error =
-            live.meta.deployments().test_tool(&key, tool, serde_json::Map::new()).await.unwrap_err().to_string();
+    let definition = definition("tested", 128, bodies.iter().map(|&(tool, body, ..)| (tool, body)));
+    let deployment = live.deploy(definition).await;
+    let (deployments, key) = (live.meta.deployments(), deployment.server_id.into());
+    for (tool, body, kind, expected) in bodies {
+        let of_live = deployments.call_tool(&key, tool, serde_json::Map::new()).await.unwrap_err();
+        assert_eq!((of_live.kind(), of_live.is_retryable()), (kind, false), "{of_live}");
+        assert!(of_live.to_string().contains(expected), "{of_live}");
+        let error = deployments.test_tool(&key, tool, serde_json::Map::new()).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (kind, false), "{error}");
+        let error = error.to_string();
         let logged = body.split('\'').nth(1).unwrap();
         assert!(error.contains(expected) && error.contains(&format!("its log ends with: {logged}")), "{tool}: {error}");
         assert!(!error.contains("rmcp"), "{error}");

@@ -7,6 +7,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri, header, uri::PathAndQuery};
 use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::{Body, Incoming};
+use metamcp_core::{Error, ErrorKind};
 use serde::Deserialize;
 use tokio::time::{timeout, timeout_at};
 use tracing::Level;
@@ -61,14 +62,15 @@ async fn pass(callee: &Callee, path: &'static str, mut head: Parts, body: Bytes)
         let allowed = callee.call(|running| running.timeout(|| tool_name(&body))).await;
         let call = match allowed {
             Ok(call) => call,
-            Err(error) => return reply::failed(&reply::request_id(&body), &error.to_string()),
+            Err(error) => return reply::failed(&reply::request_id(&body), &error),
         };
         match exchange(call, message, &body).await {
             Outcome::Answered(response) => return response,
             Outcome::NotSent(unsent) => message = unsent,
         }
     }
-    reply::failed(&reply::request_id(&body), "the server's process ends as soon as it is started; read its log")
+    let problem = "the server's process ends as soon as it is started; read its log";
+    reply::failed(&reply::request_id(&body), &Error::new(ErrorKind::Unavailable, problem))
 }
 
 #[expect(clippy::large_enum_variant, reason = "one for each call, and a box would be an allocation on the hot path")]
@@ -87,12 +89,14 @@ async fn exchange(call: Call, mut message: Request<Full<Bytes>>, body: &Bytes) -
             Err(_) if call.ended_soon().await => return Outcome::NotSent(message),
             Err(error) => {
                 let problem = format!("the server's process takes no connection: {error}");
-                return Outcome::Answered(reply::failed(&reply::request_id(body), &problem));
+                let error = Error::new(ErrorKind::Unavailable, problem);
+                return Outcome::Answered(reply::failed(&reply::request_id(body), &error));
             }
         };
         let Ok(sent) = timeout_at(call.give_up().into(), connection.send(message)).await else {
             let problem = "the server answers other calls, but has not answered this one long after its timeout";
-            return Outcome::Answered(reply::failed(&reply::request_id(body), problem));
+            let error = Error::new(ErrorKind::TimedOut, problem);
+            return Outcome::Answered(reply::failed(&reply::request_id(body), &error));
         };
         match sent {
             Ok(response) => {
@@ -106,8 +110,8 @@ async fn exchange(call: Call, mut message: Request<Full<Bytes>>, body: &Bytes) -
                 return Outcome::NotSent(unsent);
             }
             Err(SendError::Broken) => {
-                let problem = call.failure().await;
-                return Outcome::Answered(reply::failed(&reply::request_id(body), &problem));
+                let error = call.failure().await;
+                return Outcome::Answered(reply::failed(&reply::request_id(body), &error));
             }
         }
     }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{Either, Full};
+use metamcp_core::Error;
 use serde_json::{Value, json};
 
 use super::body::ReplyBody;
@@ -12,15 +13,17 @@ const INTERNAL_ERROR: i64 = -32_603;
 
 /// A request that does not reach a server.
 pub(super) fn refused(status: StatusCode, problem: &str) -> Response<ReplyBody> {
-    let mut response = json_response(Bytes::from(error_body(&Value::Null, problem)));
+    let error = json!({ "code": INTERNAL_ERROR, "message": problem });
+    let body = json!({ "jsonrpc": "2.0", "id": null, "error": error });
+    let mut response = json_response(Bytes::from(body.to_string()));
     *response.status_mut() = status;
     response
 }
 
 /// A call that its server did not answer. With an id it is a JSON-RPC answer like any other, sent with status
 /// 200: clients show its message, where of an HTTP error they show the status.
-pub(super) fn failed(id: &Value, problem: &str) -> Response<ReplyBody> {
-    let mut response = json_response(Bytes::from(error_body(id, problem)));
+pub(super) fn failed(id: &Value, error: &Error) -> Response<ReplyBody> {
+    let mut response = json_response(Bytes::from(failure(id, error)));
     if id.is_null() {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
@@ -28,8 +31,8 @@ pub(super) fn failed(id: &Value, problem: &str) -> Response<ReplyBody> {
 }
 
 /// The same within a stream that has begun.
-pub(super) fn failed_event(id: &Value, problem: &str) -> Bytes {
-    Bytes::from(format!("event: message\ndata: {}\n\n", error_body(id, problem)))
+pub(super) fn failed_event(id: &Value, error: &Error) -> Bytes {
+    Bytes::from(format!("event: message\ndata: {}\n\n", failure(id, error)))
 }
 
 /// The id of the request in a body, if it is one.
@@ -41,8 +44,11 @@ pub(super) fn request_id(body: &[u8]) -> Value {
     serde_json::from_slice::<Request>(body).map_or(Value::Null, |request| request.id)
 }
 
-fn error_body(id: &Value, problem: &str) -> String {
-    json!({ "jsonrpc": "2.0", "id": id, "error": { "code": INTERNAL_ERROR, "message": problem } }).to_string()
+/// An error with its kind, which tells callers that read it what its code does not.
+fn failure(id: &Value, error: &Error) -> String {
+    let data = json!({ "kind": error.kind().as_str() });
+    let error = json!({ "code": INTERNAL_ERROR, "message": error.to_string(), "data": data });
+    json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string()
 }
 
 fn json_response(body: Bytes) -> Response<ReplyBody> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use metamcp_core::{Error, ErrorKind};
 use tokio::time::timeout;
 
 use super::activity::CallNumber;
@@ -42,14 +43,19 @@ impl Call {
     }
 
     /// Why the call has no answer, once its connection broke. What is returned holds neither call nor process.
-    pub(crate) fn failure(&self) -> impl Future<Output = String> + Send + use<> {
+    pub(crate) fn failure(&self) -> impl Future<Output = Error> + Send + use<> {
         let (name, exited, is_preview) =
             (self.running.settings.name.clone(), self.running.process.exited(), self.is_preview);
         async move {
             match timeout(EXIT_WAIT, exited).await {
-                Ok(exit) if is_preview => format!("server {name} {}", exit.text),
-                Ok(exit) => format!("server {name} {}; the next call starts it again", exit.text),
-                Err(_) => format!("server {name} closed the connection before it answered"),
+                Ok(exit) => {
+                    let error = Error::new(exit.kind, format!("server {name} {}", exit.text));
+                    if is_preview { error } else { error.with_help("the next call starts it again") }
+                }
+                Err(_) => {
+                    let problem = format!("server {name} closed the connection before it answered");
+                    Error::new(ErrorKind::Unavailable, problem)
+                }
             }
         }
     }

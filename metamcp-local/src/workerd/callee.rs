@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use metamcp_core::{Error, ErrorKind, Result, ServerName};
+use metamcp_core::{Error, Result, ServerName};
 
 use super::call::Call;
 use super::launch::Running;
@@ -49,5 +49,5 @@ impl Callee {
 /// Why a preview takes no call: it ended, or ends within a moment.
 async fn ended(preview: &Running) -> Error {
     let exit = preview.process.exited().await;
-    Error::new(ErrorKind::Unavailable, format!("the preview of server {} {}", preview.settings.name, exit.text))
+    Error::new(exit.kind, format!("the preview of server {} {}", preview.settings.name, exit.text))
 }

@@ -84,10 +84,24 @@ pub(crate) struct Process {
     started: Instant,
 }
 
-/// How a process ended, as a sentence part: "ran out of memory …".
+/// How a process ended.
 #[derive(Debug, Clone)]
 pub(crate) struct Exit {
+    /// What it is to callers who have no answer by it.
+    pub(crate) kind: ErrorKind,
+    /// As a sentence part: "ran out of memory …".
     pub(crate) text: String,
+}
+
+impl Exit {
+    fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
+        Self { kind, text: text.into() }
+    }
+
+    /// One that says nothing of the calls that were under way.
+    fn gone(text: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unavailable, text)
+    }
 }
 
 #[derive(Debug)]
@@ -97,7 +111,7 @@ struct Shared {
     /// Whether a socket in its place could be somebody else's.
     is_confined: bool,
     lifeline: Mutex<Option<Lifeline>>,
-    reason: Mutex<Option<String>>,
+    reason: Mutex<Option<Exit>>,
     pid: AtomicU32,
     heap_exhausted: AtomicBool,
     used_up: AtomicBool,
@@ -193,14 +207,14 @@ impl Process {
     pub(crate) fn exited(&self) -> impl Future<Output = Exit> + Send + use<> {
         let mut exit = self.exit.clone();
         async move {
-            let gone = || Exit { text: "was stopped".to_owned() };
+            let gone = || Exit::gone("was stopped");
             exit.wait_for(Option::is_some).await.map_or_else(|_| gone(), |exit| exit.clone().unwrap_or_else(gone))
         }
     }
 
     /// Kills it and waits until nothing is left of it. `reason` is what its callers are told.
     pub(super) async fn stop(&self, reason: &str) {
-        self.shared.kill(reason);
+        self.shared.kill(Exit::gone(reason));
         self.exited().await;
     }
 
@@ -261,7 +275,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.shared.kill("was stopped");
+        self.shared.kill(Exit::gone("was stopped"));
     }
 }
 
@@ -273,8 +287,8 @@ impl Debug for Process {
 
 impl Shared {
     /// The first reason stays.
-    fn kill(&self, reason: &str) {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| reason.to_owned());
+    fn kill(&self, reason: Exit) {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
         drop(self.lifeline.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
@@ -297,7 +311,8 @@ impl Shared {
             self.activity.excuse_overdue(now, EXCUSE);
             silence.inspect(|silence| silence.end(now));
         } else if is_overdue || silence.is_some_and(|silence| silence.is_too_long(now)) {
-            self.kill("did not answer within the timeout, was caught in a loop, and was stopped");
+            let text = "did not answer within the timeout, was caught in a loop, and was stopped";
+            self.kill(Exit::new(ErrorKind::TimedOut, text));
         }
     }
 
@@ -310,29 +325,28 @@ impl Shared {
         if in_flight == 0 {
             // What fills it without a call fills the next one too.
             self.used_up.store(self.silence.is_none(), Ordering::Relaxed);
-            self.kill("had used up its memory and was stopped");
+            self.kill(Exit::gone("had used up its memory and was stopped"));
         } else if now - since >= MEMORY_GRACE || used_mb > self.memory_mb + self.memory_mb / 2 + MEMORY_HEADROOM_MB {
-            self.kill(&format!("ran out of memory (limit {} MiB) and was stopped", self.memory_mb));
+            self.kill(self.out_of_memory("and was stopped"));
         }
     }
 
     fn exit_of(&self, end: End) -> Exit {
         let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(text) = reason {
-            return Exit { text };
-        }
-        let text = match end {
-            End::Code(_) if self.heap_exhausted.load(Ordering::Relaxed) => {
-                format!("ran out of memory (limit {} MiB) and ended", self.memory_mb)
-            }
-            End::Code(137) => "was killed by signal 9, perhaps by the system for want of memory".to_owned(),
-            End::Code(code) if code > 128 => format!("was ended by signal {}", code - 128),
-            End::Code(code) => format!("ended with exit code {code}"),
+        reason.unwrap_or_else(|| match end {
+            End::Code(_) if self.heap_exhausted.load(Ordering::Relaxed) => self.out_of_memory("and ended"),
+            End::Code(137) => Exit::gone("was killed by signal 9, perhaps by the system for want of memory"),
+            End::Code(code) if code > 128 => Exit::gone(format!("was ended by signal {}", code - 128)),
+            End::Code(code) => Exit::gone(format!("ended with exit code {code}")),
             #[cfg(feature = "docker")]
-            End::OutOfMemory => format!("ran out of memory (limit {} MiB) and was killed", self.memory_mb),
-            End::Lost(text) => text,
-        };
-        Exit { text }
+            End::OutOfMemory => self.out_of_memory("and was killed"),
+            End::Lost(text) => Exit::gone(text),
+        })
+    }
+
+    fn out_of_memory(&self, end: &str) -> Exit {
+        let text = format!("ran out of memory (limit {} MiB) {end}", self.memory_mb);
+        Exit::new(ErrorKind::LimitExceeded, text)
     }
 }
 
@@ -373,7 +387,7 @@ async fn supervise(
             _ = interval.tick() => {
                 shared.check().await;
                 if gate.as_ref().is_some_and(|gate| !gate.is_running()) {
-                    shared.kill("lost its way out and was stopped");
+                    shared.kill(Exit::gone("lost its way out and was stopped"));
                 }
             }
         }
