@@ -37,7 +37,7 @@ async fn said(client: &Client, tool: &str, end: &str) -> String {
 #[tokio::test]
 async fn what_may_have_been_carried_out_may_be_repeated_only_where_the_tool_says_so() {
     let client = connected(&serve(Router::new().fallback(answer)).await).await;
-    for end in ["502", "broken", "unavailable"] {
+    for end in ["502", "broken", "ended", "unavailable"] {
         let of_write = said(&client, "write", end).await;
         assert!(of_write.starts_with("unavailable: ") && of_write.contains(PERHAPS_DONE), "{end}: {of_write}");
         assert!(!of_write.ends_with(LATER), "{end}: {of_write}");
@@ -121,6 +121,7 @@ async fn answer(axum::Json(message): axum::Json<Value>) -> Response {
                 let broken = stream::iter([Err::<&str, _>(io::Error::other("broken"))]);
                 return ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(broken)).into_response();
             }
+            "ended" => return ([(header::CONTENT_TYPE, "text/event-stream")], ": begun\n\n").into_response(),
             kind => Err(json!({ "code": -32603, "message": "was stopped", "data": { "kind": kind } })),
         },
         method => Err(json!({ "code": -32601, "message": format!("{method} is not known") })),
