@@ -1,12 +1,18 @@
 //! Calls that an agent makes at once, without waiting for one before the next.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
 use metamcp_core::memory::{MemoryBuilder, MemoryRegistry};
+<<<<<<< HEAD
 use metamcp_core::{Registry, ServerKey};
 use serde_json::json;
+=======
+use metamcp_core::{ErrorKind, Registry, ServerKey};
+use serde_json::{Map, json};
+>>>>>>> a-core
 
 use super::{Client, everything, memory, text};
 
@@ -80,4 +86,26 @@ async fn who_waited_in_vain_is_told_what_goes_on() {
     }
     registry.release_lease(&lease).await.unwrap();
     client.data("deploy_mcp_server", json!({ "serverId": "held" })).await;
+}
+
+/// On the one thread that all tasks of this test have.
+#[tokio::test]
+async fn others_go_on_while_a_document_is_read() {
+    let meta = memory::meta().await;
+    let client = Client::connect(&meta, everything()).await;
+    let paths: Map<_, _> = (0..200).map(|n| (format!("/{n}"), json!({ "get": {} }))).collect();
+    let document = json!({ "openapi": "3.1.0", "servers": [{ "url": "https://api.example.com" }], "paths": paths });
+    // Of a server that is not there, so that nothing but the document takes time.
+    let import = client.failure("import_openapi", json!({ "serverId": "none", "document": document.to_string() }));
+    let turns = AtomicUsize::new(0);
+    let others = async {
+        loop {
+            turns.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
+    };
+    let said = tokio::select! { said = import => said, () = others => unreachable!("it has no end") };
+    assert!(said.starts_with("not_found: "), "{said}");
+    let turns = turns.into_inner();
+    assert!(turns > 1_000, "others had {turns} turns");
 }

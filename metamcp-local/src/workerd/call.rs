@@ -47,16 +47,12 @@ impl Call {
         let (name, exited, is_preview) =
             (self.running.settings.name.clone(), self.running.process.exited(), self.is_preview);
         async move {
-            match timeout(EXIT_WAIT, exited).await {
-                Ok(exit) => {
-                    let error = Error::new(exit.kind, format!("server {name} {}", exit.text));
-                    if is_preview { error } else { error.with_help("the next call starts it again") }
-                }
-                Err(_) => {
-                    let problem = format!("server {name} closed the connection before it answered");
-                    Error::new(ErrorKind::Unavailable, problem)
-                }
-            }
+            let Ok(exit) = timeout(EXIT_WAIT, exited).await else {
+                let problem = format!("server {name} closed the connection before it answered");
+                return Error::new(ErrorKind::Unavailable, problem);
+            };
+            let error = Error::new(exit.kind, format!("server {name} {}", exit.text));
+            if is_preview { error } else { error.with_help("the next call starts it again") }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
 
 use crate::openapi::{ApiImport, ImportOptions};
 use crate::server::call::{Call, ServerArg};
@@ -47,7 +48,11 @@ pub(in crate::server) async fn import(call: Call, params: Import) -> Result<Impo
             .with_source(error)
     })?;
     let options = ImportOptions { base_url, tags: params.tags, operations: params.operations };
-    let import = ApiImport::read(&params.document, &options)?;
+    // Off the threads that drive tasks: documents are large, and each of their tools is checked.
+    let read = spawn_blocking(move || ApiImport::read(&params.document, &options)).await;
+    let import = read.map_err(|error| {
+        Error::new(ErrorKind::Unexpected, "the reading of the document broke down").with_source(error)
+    })??;
     let skipped = import.skipped.iter();
     let skipped =
         skipped.map(|skipped| Skipped { operation: skipped.operation.clone(), reason: skipped.reason.clone() });
