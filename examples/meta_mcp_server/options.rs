@@ -56,7 +56,7 @@ pub(crate) struct Options {
     /// Private address that servers may name in their `egress`; may be repeated
     #[arg(long, value_name = "ADDRESS|CIDR")]
     allow_private: Vec<String>,
-    /// Folder for local servers and their data [default: METAMCP_DATA_DIR, or `metamcp` in the user's data folder]
+    /// Folder for local servers and their data [default: `METAMCP_DATA_DIR`, or `metamcp` in the user's data folder]
     #[arg(long, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
     /// Where servers run

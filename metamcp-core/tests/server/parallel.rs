@@ -6,13 +6,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use metamcp_core::memory::{MemoryBuilder, MemoryRegistry};
-<<<<<<< HEAD
 use metamcp_core::{Registry, ServerKey};
-use serde_json::json;
-=======
-use metamcp_core::{ErrorKind, Registry, ServerKey};
 use serde_json::{Map, json};
->>>>>>> a-core
 
 use super::{Client, everything, memory, text};
 
