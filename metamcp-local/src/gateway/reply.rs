@@ -27,9 +27,10 @@ pub(super) fn failed(id: &Value, problem: &str) -> Response<ReplyBody> {
     response
 }
 
-/// The same within a stream that has begun.
+/// The same within a stream that has begun. The empty line ends an event that was cut off, which would be one with this
+/// otherwise.
 pub(super) fn failed_event(id: &Value, problem: &str) -> Bytes {
-    Bytes::from(format!("event: message\ndata: {}\n\n", error_body(id, problem)))
+    Bytes::from(format!("\n\nevent: message\ndata: {}\n\n", error_body(id, problem)))
 }
 
 /// The id of the request in a body, if it is one.
