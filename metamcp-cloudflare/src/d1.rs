@@ -75,7 +75,7 @@ impl SqlExecutor for D1Executor {
         // The registry's batches may run twice with one outcome, so a lost answer is no reason to fail.
         let call = Call::new(Method::POST, format!("d1/database/{}/raw", segment(&self.database_id)), Repeat::Safe)
             .with_json(&Batch { batch: statements.collect() });
-        let results: Vec<StatementResult> = self.client.call(&call).await.map_err(database_error)?.result;
+        let results: Vec<StatementResult> = self.client.call(&call).await?.result;
         if results.len() != batch.len() {
             let message = format!("D1 answered {} of {} statements", results.len(), batch.len());
             return Err(Error::new(ErrorKind::Unexpected, message));
@@ -100,22 +100,4 @@ fn check_limits(batch: &[Statement]) -> Result<()> {
         return Err(Error::new(ErrorKind::LimitExceeded, format!("a statement {problem}")));
     }
     Ok(())
-}
-
-/// D1 reports everything that SQLite says, and its own trouble, under one code: only the text tells them apart.
-/// <https://developers.cloudflare.com/d1/observability/debug-d1/#error-list>
-fn database_error(error: Error) -> Error {
-    const PASSING: [&str; 6] = [
-        "Network connection lost",
-        "storage caused object to be reset",
-        "reset because its code was updated",
-        "D1 DB is overloaded",
-        "database is locked",
-        "SQLITE_BUSY",
-    ];
-    if error.kind() == ErrorKind::Unexpected && PASSING.iter().any(|text| error.message().contains(text)) {
-        let message = error.message().to_owned();
-        return Error::new(ErrorKind::Unavailable, message).with_help("try again");
-    }
-    error
 }

@@ -12,6 +12,26 @@ pub(crate) const CHOOSE_SUBDOMAIN: &str = "choose a workers.dev subdomain in the
      https://developers.cloudflare.com/workers/configuration/routing/workers-dev/";
 const NO_SUBDOMAIN: u32 = 10_063;
 
+/// What a binding is to lead to, a KV namespace, D1 database or Worker, is not in the account.
+const NO_TARGET: [u32; 3] = [10_041, 10_181, 10_144];
+const MEND_BINDING: &str = "make what the server's binding names in this account, or change the binding's `target`";
+
+/// The upload, compressed: <https://developers.cloudflare.com/workers/platform/limits/#worker-size>
+const TOO_LARGE: u32 = 10_027;
+const MAKE_SMALLER: &str =
+    "a Worker may have 10 MB compressed, 3 MB on the free plan: use fewer or smaller npm packages";
+
+/// Trouble of D1's that passes, in its own words: it comes under the code of whatever SQLite says.
+/// <https://developers.cloudflare.com/d1/observability/debug-d1/#error-list>
+const PASSING: [&str; 6] = [
+    "Network connection lost",
+    "storage caused object to be reset",
+    "reset because its code was updated",
+    "D1 DB is overloaded",
+    "database is locked",
+    "SQLITE_BUSY",
+];
+
 const CHECK_TOKEN: &str = "check CLOUDFLARE_API_TOKEN and that it has not expired";
 /// What a token needs, as the dashboard names it.
 const PERMISSIONS: &str = "the permissions Workers Scripts Edit, Workers KV Storage Edit, D1 Edit and Account Settings \
@@ -46,8 +66,10 @@ pub(crate) fn error_from_response(status: u16, errors: &[ApiError], ray: Option<
     match kind {
         // What a wrong token gets as well as one that lacks a permission:
         // https://github.com/cloudflare/workers-sdk/issues/4078
-        ErrorKind::Unauthenticated if has(&[10_000, 9_109]) => error
-            .with_help(format!("check CLOUDFLARE_API_TOKEN, that it has not expired, and that it has {PERMISSIONS}")),
+        ErrorKind::Unauthenticated if has(&[10_000, 9_109]) => error.with_help(format!(
+            "check CLOUDFLARE_API_TOKEN, that it has not expired, and that it is for the account \
+                 CLOUDFLARE_ACCOUNT_ID with {PERMISSIONS}"
+        )),
         ErrorKind::Unauthenticated => error.with_help(CHECK_TOKEN),
         ErrorKind::PermissionDenied if has(&[10_001]) || errors.iter().all(|error| error.code == 0) => {
             error.with_help(format!("give the token {PERMISSIONS}"))
@@ -55,6 +77,8 @@ pub(crate) fn error_from_response(status: u16, errors: &[ApiError], ray: Option<
         // What the account's plan does not have, for example: Cloudflare says what to do.
         ErrorKind::PermissionDenied => error,
         ErrorKind::Unsupported => error.with_help(KEEP_CLASSES),
+        ErrorKind::ConfigInvalid if has(&NO_TARGET) => error.with_help(MEND_BINDING),
+        ErrorKind::LimitExceeded if has(&[TOO_LARGE]) => error.with_help(MAKE_SMALLER),
         _ if has(&[NO_SUBDOMAIN]) => error.with_help(CHOOSE_SUBDOMAIN),
         _ => error,
     }
@@ -79,8 +103,11 @@ fn kind_of(error: &ApiError) -> Option<ErrorKind> {
         1_607 | 10_220 | 10_074 => ErrorKind::Conflict,
         // The upload lacks a class whose objects are there; the message names it.
         10_064 => ErrorKind::Unsupported,
-        // The script does not start.
-        10_021 => ErrorKind::BuildFailed,
+        // The script does not start, or is none.
+        10_021 | 10_068 => ErrorKind::BuildFailed,
+        TOO_LARGE => ErrorKind::LimitExceeded,
+        code if NO_TARGET.contains(&code) => ErrorKind::ConfigInvalid,
+        7_500 if PASSING.iter().any(|text| error.message.contains(text)) => ErrorKind::Unavailable,
         _ => return None,
     })
 }
@@ -137,11 +164,26 @@ mod tests {
         for (status, code) in [(403, 10_000), (401, 10_000), (403, 9_109)] {
             let refused = error(status, code, "Authentication error");
             let help = refused.help().unwrap();
-            assert!(help.contains("CLOUDFLARE_API_TOKEN") && help.contains("D1 Edit"), "{help}");
+            for part in ["CLOUDFLARE_API_TOKEN", "CLOUDFLARE_ACCOUNT_ID", "D1 Edit"] {
+                assert!(help.contains(part), "{help}");
+            }
         }
         assert!(error_from_response(403, &[], None).help().unwrap().contains("Workers Scripts Edit"));
         let plan = error(403, 10_121, "You do not have access to dispatch namespaces. You can purchase it");
         assert_eq!((plan.kind(), plan.help()), (ErrorKind::PermissionDenied, None));
+    }
+
+    #[test]
+    fn what_the_definition_has_to_do_with_is_told_with_what_to_change() {
+        for (code, kind, help) in [
+            (10_027, ErrorKind::LimitExceeded, MAKE_SMALLER),
+            (10_041, ErrorKind::ConfigInvalid, MEND_BINDING),
+            (10_181, ErrorKind::ConfigInvalid, MEND_BINDING),
+            (10_144, ErrorKind::ConfigInvalid, MEND_BINDING),
+        ] {
+            let error = error_from_response(400, &[api_error(code)], None);
+            assert_eq!((error.kind(), error.help()), (kind, Some(help)), "{code}");
+        }
     }
 
     #[test]

@@ -292,6 +292,30 @@ async fn what_a_server_logs_is_seen_while_it_is_listened_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_stops_listening_leaves_no_tail_open() {
+    let account = Account::start().await;
+    let meta = metamcp_cloudflare::open(account.config()).await.unwrap();
+    create_and_deploy(&meta, &talkative()).await.unwrap();
+    let (deployments, talkative) = (meta.deployments(), key("talkative"));
+    tokio::select! {
+        lines = deployments.logs(&talkative, LogOptions::new(1)) => panic!("{lines:?}"),
+        () = until(|| account.emulator.tails() == 1) => {}
+    }
+    until(|| account.emulator.tails() == 0).await;
+}
+
+/// Fails where it does not become true.
+async fn until(is_true: impl Fn() -> bool) {
+    let mut looks = tokio::time::interval(std::time::Duration::from_millis(10));
+    let waiting = async {
+        while !is_true() {
+            looks.tick().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), waiting).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_server_logs_shows_no_secret() {
     let account = Account::start().await;
     let meta = metamcp_cloudflare::open(account.config()).await.unwrap();
@@ -365,7 +389,7 @@ async fn bindings_lead_to_what_they_name() {
     dangling.bindings.get_mut("NOTES").unwrap().target = Some("0123456789abcdef0123456789abcdef".to_owned());
     change(&meta, dangling).await;
     let error = meta.deployments().deploy(&key("bound")).await.unwrap_err();
-    assert!(error.message().contains("10041"), "{error}");
+    assert!(error.message().contains("10041") && error.help().unwrap().contains("`target`"), "{error}");
 }
 
 /// A body that could write to the registry or the cache would run as every other server.

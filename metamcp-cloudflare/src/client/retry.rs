@@ -104,6 +104,7 @@ impl Retry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{ApiError, error_from_response};
 
     fn refused(kind: ErrorKind, after: Option<u64>) -> Failure {
         let status = if kind == ErrorKind::RateLimited { 429 } else { 503 };
@@ -126,6 +127,16 @@ mod tests {
                 .pause(&Failure::permanent(Error::new(ErrorKind::NotFound, "no")), Repeat::Safe)
                 .is_none()
         );
+    }
+
+    #[test]
+    fn a_database_in_passing_trouble_is_asked_again() {
+        let said = |message: &str| {
+            let errors = [ApiError { code: 7_500, message: message.to_owned() }];
+            Failure::from_answer(StatusCode::BAD_REQUEST, None, error_from_response(400, &errors, None))
+        };
+        assert!(Retry::new(policy()).pause(&said("Network connection lost."), Repeat::Safe).is_some());
+        assert!(Retry::new(policy()).pause(&said("UNIQUE constraint failed: t.id"), Repeat::Safe).is_none());
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Web sockets that the API gives the address of.
 
+use std::time::Duration;
+
 use futures::{SinkExt, StreamExt};
 use metamcp_core::{Error, ErrorKind, Result};
 use reqwest::header::{
     CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use reqwest::{StatusCode, Upgraded};
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -27,7 +30,14 @@ pub(crate) struct Socket {
 
 impl Client {
     /// Opens a web socket. Its address is its own key: the token is not sent there.
-    pub(crate) async fn open_socket(&self, address: &str, protocol: &'static str) -> Result<Socket> {
+    pub(crate) async fn open_socket(&self, address: &str, protocol: &'static str, limit: Duration) -> Result<Socket> {
+        timeout(limit, self.connect(address, protocol)).await.unwrap_or_else(|_| {
+            let message = format!("the WebSocket did not open within {} s", limit.as_secs());
+            Err(Error::new(ErrorKind::TimedOut, message))
+        })
+    }
+
+    async fn connect(&self, address: &str, protocol: &'static str) -> Result<Socket> {
         // The address is a key, so no error shows it.
         let failed = |what: &str| Error::new(ErrorKind::Unavailable, format!("the WebSocket {what}"));
         let mut url = Url::parse(address).map_err(|_| failed("has an address that is no URL"))?;
@@ -89,4 +99,22 @@ impl Socket {
 
 fn broken(error: tungstenite::Error) -> Error {
     Error::new(ErrorKind::Unavailable, "the WebSocket broke").with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::CloudflareConfig;
+
+    #[tokio::test]
+    async fn who_takes_a_connection_and_says_nothing_is_not_waited_for() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("ws://{}/s3cret", silent.local_addr().unwrap());
+        let client = Client::new(CloudflareConfig::new("0".repeat(32), "token".into()).unwrap()).unwrap();
+        let error = client.open_socket(&address, "any", Duration::from_millis(50)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");
+    }
 }

@@ -3,10 +3,11 @@
 //! <https://developers.cloudflare.com/workers/observability/logs/real-time-logs/>
 
 use std::collections::VecDeque;
+use std::mem::take;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use metamcp_core::{LogLine, LogListener, LogOptions, Result, VersionId};
+use metamcp_core::{Error, ErrorKind, LogLine, LogListener, LogOptions, Result, VersionId};
 use serde::Deserialize;
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -20,6 +21,8 @@ use crate::client::Socket;
 const PROTOCOL: &str = "trace-v1";
 /// Longest line.
 const LINE_BYTES: usize = 8 * 1024;
+/// How long opening one's socket may take.
+const OPEN_LIMIT: Duration = Duration::from_secs(20);
 /// How long after a call its own event may take; it comes once everything that the call began has ended.
 const LAST_EVENT_LIMIT: Duration = Duration::from_secs(3);
 /// Events that wait to be taken.
@@ -66,37 +69,61 @@ struct Exception {
     timestamp: i64,
 }
 
-/// A tail of a script.
+/// A tail of a script. Dropped by who waits no more, it is closed in the background: a script has ten at most.
 #[derive(Debug)]
 struct Tail {
     account: Account,
     script: String,
     id: String,
+    is_open: bool,
 }
 
 impl Tail {
-    /// Opens a tail and its socket.
+    /// Opens a tail and its socket, in a task of its own: of one that was made for who went away before the answer nobody
+    /// would know.
     async fn open(account: &Account, script: &str) -> Result<(Self, Socket)> {
-        let made = account.scripts.add_tail(script).await?;
-        let tail = Self { account: account.clone(), script: script.to_owned(), id: made.id };
-        match open_socket(account, &made.url).await {
-            Ok(socket) => Ok((tail, socket)),
-            Err(error) => {
-                tail.close().await;
-                Err(error)
+        let (account, script) = (account.clone(), script.to_owned());
+        let opening = async move {
+            let made = account.scripts.add_tail(&script).await?;
+            let mut tail = Self { account, script, id: made.id, is_open: true };
+            match open_socket(&tail.account, &made.url).await {
+                Ok(socket) => Ok((tail, socket)),
+                Err(error) => {
+                    tail.close().await;
+                    Err(error)
+                }
             }
-        }
+        };
+        tokio::spawn(opening)
+            .await
+            .map_err(|error| Error::new(ErrorKind::Unexpected, "a tail was not opened to the end").with_source(error))?
     }
 
-    async fn close(&self) {
-        if let Err(error) = self.account.scripts.remove_tail(&self.script, &self.id).await {
-            tracing::warn!(%error, script = self.script, "a tail stays open until it expires");
+    async fn close(&mut self) {
+        remove(&self.account, &self.script, &self.id).await;
+        self.is_open = false;
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        if self.is_open
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let (account, script, id) = (self.account.clone(), take(&mut self.script), take(&mut self.id));
+            runtime.spawn(async move { remove(&account, &script, &id).await });
         }
+    }
+}
+
+async fn remove(account: &Account, script: &str, id: &str) {
+    if let Err(error) = account.scripts.remove_tail(script, id).await {
+        tracing::warn!(%error, script, "a tail stays open until it expires");
     }
 }
 
 async fn open_socket(account: &Account, url: &str) -> Result<Socket> {
-    let mut socket = account.client.open_socket(url, PROTOCOL).await?;
+    let mut socket = account.client.open_socket(url, PROTOCOL, OPEN_LIMIT).await?;
     socket.send(r#"{"debug":false}"#).await?;
     Ok(socket)
 }
@@ -121,7 +148,7 @@ pub(super) async fn listen(
     version: impl Fn(Option<&str>) -> Option<VersionId>,
 ) -> Result<Vec<LogLine>> {
     let mut lines = VecDeque::new();
-    let (tail, mut socket) = Tail::open(account, script).await?;
+    let (mut tail, mut socket) = Tail::open(account, script).await?;
     let listening = async {
         while lines.len() < options.limit
             && let Some(event) = next(&mut socket).await?

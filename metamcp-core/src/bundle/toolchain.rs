@@ -32,6 +32,8 @@ impl Toolchain {
     /// [`ErrorKind::TimedOut`] after five minutes, [`ErrorKind::Unsupported`] on a platform without workerd.
     pub async fn install(cache: &Path) -> Result<Self> {
         let platform = Platform::current()?;
+        // Its programs are started in other folders than this one.
+        let cache = &std::path::absolute(cache).map_err(|error| cannot("find", cache, error))?;
         let folder = cache.join(format!("toolchain-{}", Self::fingerprint()));
         let toolchain = Self { folder, platform };
         if toolchain.is_complete() {
@@ -184,5 +186,27 @@ impl Platform {
 
     fn esbuild_package(self) -> String {
         format!("{}-{}", self.os, if self.x86 { "x64" } else { "arm64" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_toolchain_in_a_relative_folder_is_found_from_everywhere() {
+        let root = tempfile::tempdir().unwrap();
+        let kept = Toolchain {
+            folder: root.path().join(format!("toolchain-{}", Toolchain::fingerprint())),
+            platform: Platform::current().unwrap(),
+        };
+        for program in [kept.workerd(), kept.esbuild()] {
+            std::fs::create_dir_all(program.parent().unwrap()).unwrap();
+            std::fs::write(program, "").unwrap();
+        }
+        let to_root = "../".repeat(env::current_dir().unwrap().components().count() - 1);
+        let relative = Path::new(&to_root).join(root.path().strip_prefix("/").unwrap());
+        let found = Toolchain::install(&relative).await.unwrap();
+        assert!(found.workerd().is_absolute() && found.workerd().is_file(), "{}", found.workerd().display());
     }
 }

@@ -104,3 +104,37 @@ impl fmt::Debug for PassingBody {
         f.debug_struct("PassingBody").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use http_body_util::BodyExt;
+    use serde_json::{Value, json};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixListener;
+
+    use super::super::reply;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_that_breaks_within_an_event_still_ends_with_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _head = stream.read(&mut [0; 1024]).await.unwrap();
+            let begun = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\ne\r\ndata: {\"id\":1,\r\n";
+            stream.write_all(begun.as_bytes()).await.unwrap();
+        });
+        let mut connection = Connection::open(&path).await.unwrap();
+        let answer = connection.send(Request::new(Full::default())).await.ok().unwrap();
+        let farewell: Farewell = Box::pin(async { reply::failed_event(&json!(1), "ended") });
+        let exchange = Exchange { call: None, connection, farewell: Some(farewell) };
+        let sent = PassingBody::new(answer.into_body(), exchange).collect().await.unwrap().to_bytes();
+        server.await.unwrap();
+        let last = std::str::from_utf8(&sent).unwrap().trim_end().rsplit("\n\n").next().unwrap();
+        let data: Value = serde_json::from_str(last.strip_prefix("event: message\ndata: ").unwrap()).unwrap();
+        assert_eq!((&data["id"], &data["error"]["message"]), (&json!(1), &json!("ended")));
+    }
+}

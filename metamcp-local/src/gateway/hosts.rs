@@ -14,11 +14,12 @@ pub(super) struct AllowedHosts(Vec<String>);
 /// Loopback, the address listened on, what was configured, and the name used within this process.
 pub(super) fn names(listening: Option<IpAddr>, configured: &[String]) -> Vec<String> {
     let mut names: Vec<String> = ["127.0.0.1", "localhost", "[::1]", INTERNAL_HOST].map(str::to_owned).into();
-    let own = listening.filter(|address| !address.is_loopback() && !address.is_unspecified());
-    names.extend(own.map(|address| match address {
+    let own = listening.filter(|address| !address.is_unspecified()).map(|address| match address {
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => format!("[{address}]"),
-    }));
+    });
+    // There are more loopback addresses than the usual ones.
+    names.extend(own.filter(|own| !["127.0.0.1", "[::1]"].contains(&own.as_str())));
     names.extend(configured.iter().map(|name| name.to_ascii_lowercase()));
     names
 }
@@ -82,6 +83,17 @@ mod tests {
             assert!(check(host, None), "{host}");
         }
         assert!(check("localhost", Some("http://localhost:6274")));
+    }
+
+    #[test]
+    fn the_address_listened_on_is_allowed() {
+        for (listening, host) in
+            [("127.0.0.2", "127.0.0.2:80"), ("192.0.2.7", "192.0.2.7:80"), ("2001:db8::7", "[2001:db8::7]:80")]
+        {
+            let names = names(Some(listening.parse().unwrap()), &[]);
+            assert!(AllowedHosts::new(names).holds(host), "{host}");
+        }
+        assert!(!AllowedHosts::new(names(Some("0.0.0.0".parse().unwrap()), &[])).holds("0.0.0.0:80"));
     }
 
     #[test]

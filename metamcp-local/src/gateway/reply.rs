@@ -30,9 +30,10 @@ pub(super) fn failed(id: &Value, error: &Error) -> Response<ReplyBody> {
     response
 }
 
-/// The same within a stream that has begun.
+/// The same within a stream that has begun. The empty line ends an event that was cut off, which would be one with this
+/// otherwise.
 pub(super) fn failed_event(id: &Value, error: &Error) -> Bytes {
-    Bytes::from(format!("event: message\ndata: {}\n\n", failure(id, error)))
+    Bytes::from(format!("\n\nevent: message\ndata: {}\n\n", failure(id, error)))
 }
 
 /// The id of the request in a body, if it is one.

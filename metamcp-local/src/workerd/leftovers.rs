@@ -3,51 +3,75 @@
 //! Their supervisors end them within milliseconds, unless those were killed too. Whoever opens the data directory
 //! owns it, so nothing that runs on one of its configurations belongs to a living owner.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::process::Process;
+
 /// Kills every process that runs on a configuration in `folder` or in a folder directly below it.
 pub(super) fn end_processes(folder: &Path) {
-    for (pid, arguments) in command_lines() {
-        let ours = arguments.iter().any(|argument| is_configuration(argument, folder));
-        let Some(pid) = Pid::from_raw(pid).filter(|_| ours) else { continue };
+    for pid in processes_on(folder).into_iter().filter_map(Pid::from_raw) {
         if let Err(error) = kill_process(pid, Signal::KILL) {
             tracing::debug!(%error, ?pid, "a process that was left over ended by itself");
         }
     }
 }
 
-fn is_configuration(argument: &Path, folder: &Path) -> bool {
-    argument.ends_with(super::process::Process::CONFIG)
-        && argument.ancestors().skip(1).take(2).any(|ancestor| ancestor == folder)
-}
-
-/// Ids and arguments of this machine's processes.
+/// Those of this machine.
 #[cfg(target_os = "linux")]
-fn command_lines() -> Vec<(i32, Vec<PathBuf>)> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+fn processes_on(folder: &Path) -> Vec<i32> {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let is_configuration = |argument: &[u8]| {
+        let path = Path::new(OsStr::from_bytes(argument));
+        path.ends_with(Process::CONFIG) && path.ancestors().skip(1).take(2).any(|ancestor| ancestor == folder)
+    };
     let process = |entry: std::fs::DirEntry| {
         let pid = entry.file_name().to_str()?.parse().ok()?;
         let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-        let arguments = line.split(|byte| *byte == 0).map(|argument| OsString::from_vec(argument.to_vec()).into());
-        Some((pid, arguments.collect()))
+        line.split(|byte| *byte == 0).any(is_configuration).then_some(pid)
     };
-    entries.flatten().filter_map(process).collect()
+    std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(process).collect()
 }
 
-/// Ids and arguments of this user's processes, as `ps` tells them: paths with spaces stay unrecognised.
+/// Those of this user, as `ps` tells them.
 #[cfg(not(target_os = "linux"))]
-fn command_lines() -> Vec<(i32, Vec<PathBuf>)> {
+fn processes_on(folder: &Path) -> Vec<i32> {
     let Ok(output) = std::process::Command::new("/bin/ps").args(["-axww", "-o", "pid=,command="]).output() else {
         return Vec::new();
     };
-    let process = |line: &[u8]| {
-        let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-        let pid = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
-        Some((pid, words.map(|word| OsString::from_vec(word.to_vec()).into()).collect()))
+    let folder = folder.to_string_lossy();
+    String::from_utf8_lossy(&output.stdout).lines().filter_map(|line| process_on(&folder, line)).collect()
+}
+
+/// The process of a line of `ps`, if it is one of those. The folder's path may hold blanks; what is below it does not.
+#[cfg(any(test, not(target_os = "linux")))]
+fn process_on(folder: &str, line: &str) -> Option<i32> {
+    let (pid, command) = line.trim_start().split_once(' ')?;
+    let is_configuration = |(at, _): (usize, &str)| {
+        let below = command[at..].strip_prefix(folder)?.strip_prefix('/')?.split(' ').next()?;
+        Some(below.strip_suffix(Process::CONFIG)?.matches('/').count() <= 1)
     };
-    output.stdout.split(|byte| *byte == b'\n').filter_map(process).collect()
+    command.match_indices(folder).any(|found| is_configuration(found) == Some(true)).then(|| pid.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_ps_tells_a_process_though_paths_hold_blanks() {
+        let folder = "/Users/me/Library/Application Support/metamcp/run";
+        let workerd = "workerd serve -I/";
+        let line = |path: &str| format!("  812 /Users/me/Library/Caches/metamcp/{workerd} {path} --control-fd=3");
+        for below in ["config.capnp", "1a2b3c/config.capnp"] {
+            assert_eq!(process_on(folder, &line(&format!("{folder}/{below}"))), Some(812), "{below}");
+        }
+        let beside = [format!("{folder}/a/b/config.capnp"), format!("{folder}-2/config.capnp")];
+        for other in beside.iter().map(String::as_str).chain([folder, "config.capnp"]) {
+            assert_eq!(process_on(folder, &line(other)), None, "{other}");
+        }
+    }
 }
