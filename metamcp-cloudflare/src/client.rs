@@ -3,6 +3,7 @@
 //! *Invariant:* nothing else calls Cloudflare's API, and nothing else sends the token; `workers/account.rs` derives
 //! the keys from it with which servers are checked.
 
+mod edge;
 mod envelope;
 mod manager;
 mod named;
@@ -41,6 +42,8 @@ const ANSWER_BYTES: usize = 36 * 1024 * 1024;
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
+    /// For what is not the API.
+    edge: reqwest::Client,
     config: CloudflareConfig,
     authorization: HeaderValue,
 }
@@ -129,7 +132,7 @@ impl Client {
     /// A client for an account. It connects when it is first used.
     pub fn new(config: CloudflareConfig) -> Result<Self> {
         let (http, authorization) = (http_client()?, bearer(config.api_token(), "the API token")?);
-        Ok(Self { http, config, authorization })
+        Ok(Self { http, edge: edge::http_client()?, config, authorization })
     }
 
     /// Which account it works on.
@@ -204,9 +207,11 @@ impl fmt::Debug for Client {
 }
 
 fn http_client() -> Result<reqwest::Client> {
-    reqwest::Client::builder()
-        .connect_timeout(CONNECT_LIMIT)
-        .timeout(ATTEMPT_LIMIT)
+    made(reqwest::Client::builder().connect_timeout(CONNECT_LIMIT).timeout(ATTEMPT_LIMIT))
+}
+
+fn made(client: reqwest::ClientBuilder) -> Result<reqwest::Client> {
+    client
         // The token must not follow a redirect to anywhere.
         .redirect(reqwest::redirect::Policy::none())
         .build()

@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use metamcp_core::bundle::{BundleBuilder, Toolchain};
 use metamcp_core::{
-    Artifact, Backends, Builder, Environment, Error, ErrorKind, MetaMcp, Publisher, Result, ServerName, SourceTree,
-    TemplateKind, WorkerSettings,
+    Artifact, Backends, Builder, Environment, Error, ErrorKind, LEASE_TIME, MetaMcp, Publisher, Result, ServerName,
+    SourceTree, TemplateKind, WorkerSettings,
 };
 
 use crate::client::Client;
@@ -17,8 +17,8 @@ use crate::d1::{D1Executor, D1Registry};
 use crate::kv::WorkersKvCache;
 use crate::workers::{DispatchPublisher, WorkerPublisher};
 
-/// After this time a lease is free whose holder crashed: its 30 seconds, and what a request takes.
-const LEASE_TIME: Duration = Duration::from_secs(32);
+/// After this time a lease is free whose holder crashed: its own time, and what a request takes.
+const FREE_AFTER: Duration = LEASE_TIME.saturating_add(Duration::from_secs(2));
 /// How often what is still pending is looked at again, each time after twice as long: for about eight minutes.
 const ATTEMPTS: u32 = 4;
 
@@ -38,7 +38,7 @@ pub async fn open(config: CloudflareConfig) -> Result<MetaMcp> {
         return Ok(meta);
     }
     // With an instance of its own, so that the caller's last clone ends it.
-    let again = tokio::spawn(reconcile_again(MetaMcp::new(backends), LEASE_TIME));
+    let again = tokio::spawn(reconcile_again(MetaMcp::new(backends), FREE_AFTER));
     Ok(meta.with_task(again))
 }
 

@@ -10,6 +10,7 @@
 
 mod account;
 pub(crate) mod api;
+mod arrival;
 mod dispatch;
 mod memory;
 mod script;

@@ -5,6 +5,8 @@
 mod account;
 #[path = "story/builds.rs"]
 mod builds;
+#[path = "story/edge.rs"]
+mod edge;
 #[path = "story/interrupted.rs"]
 mod interrupted;
 #[path = "story/left.rs"]

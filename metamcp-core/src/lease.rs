@@ -11,8 +11,8 @@ use crate::name::ServerKey;
 use crate::registry::{Lease, Registry, ServerRecord, lease_lost};
 use crate::{Error, ErrorKind, Result};
 
-/// How long a holder may be silent before another may take over.
-const TTL: Duration = Duration::from_secs(30);
+/// How long a holder of a server's lease may be silent before another may take over.
+pub const LEASE_TIME: Duration = Duration::from_secs(30);
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 /// How long a lease is waited for that somebody else holds: longer than one lasts that nobody renews.
 const PATIENCE: Duration = Duration::from_secs(TTL.as_secs() + 5);
@@ -39,7 +39,7 @@ impl HeldLease {
         holder: &str,
     ) -> Result<(ServerRecord, Self)> {
         let since = Moment::now();
-        let (record, lease) = registry.lease_server(key, holder, TTL).await?;
+        let (record, lease) = registry.lease_server(key, holder, LEASE_TIME).await?;
         let lease = Arc::new(Mutex::new(Term { lease, since }));
         let renewal = AbortOnDropHandle::new(tokio::spawn(renew(registry.clone(), lease.clone())));
         Ok((record, Self { registry, lease, renewal }))
@@ -77,7 +77,7 @@ impl HeldLease {
     /// Whether it is still held for certain, without asking the registry: it was asked for less than its time ago.
     pub(crate) fn check(&self) -> Result<()> {
         let term = term(&self.lease);
-        if Moment::now().after(term.since) + MARGIN < TTL { Ok(()) } else { Err(lease_lost(&term.lease, None)) }
+        if Moment::now().after(term.since) + MARGIN < LEASE_TIME { Ok(()) } else { Err(lease_lost(&term.lease, None)) }
     }
 
     /// Gives the lease back. A failure only means that the next holder waits for its end.
@@ -129,7 +129,7 @@ async fn renew(registry: Arc<dyn Registry>, lease: Arc<Mutex<Term>>) {
     loop {
         sleep(RENEW_EVERY).await;
         let (current, since) = (term(&lease).lease.clone(), Moment::now());
-        match registry.renew_lease(&current, TTL).await {
+        match registry.renew_lease(&current, LEASE_TIME).await {
             Ok(renewed) => *term(&lease) = Term { lease: renewed, since },
             // Every step begins with a check, so a lost one stops the holder there.
             Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
@@ -144,14 +144,14 @@ mod tests {
     #[test]
     fn the_time_of_a_suspend_counts() {
         let before = Moment::now();
-        let after = Moment { wall: before.wall + TTL, ..before };
-        assert_eq!(after.after(before), TTL);
+        let after = Moment { wall: before.wall + LEASE_TIME, ..before };
+        assert_eq!(after.after(before), LEASE_TIME);
     }
 
     #[test]
     fn a_clock_that_was_set_back_lengthens_nothing() {
         let before = Moment::now();
-        let after = Moment { steady: before.steady + TTL, wall: before.wall - TTL };
-        assert_eq!(after.after(before), TTL);
+        let after = Moment { steady: before.steady + LEASE_TIME, wall: before.wall - LEASE_TIME };
+        assert_eq!(after.after(before), LEASE_TIME);
     }
 }

@@ -104,6 +104,7 @@ pub use keys::{ApiKeys, NewApiKey, Scope};
 #[cfg(feature = "mock")]
 pub use kv_cache::MockKvCache;
 pub use kv_cache::{KvCache, Ttl};
+pub use lease::LEASE_TIME;
 pub use meta_mcp::{Backends, MetaMcp};
 pub use name::{EnvName, ItemName, NameError, ServerId, ServerKey, ServerName, TemplateKind, VersionId};
 #[cfg(feature = "openapi")]

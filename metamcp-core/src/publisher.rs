@@ -185,14 +185,16 @@ pub trait Publisher: Debug + Send + Sync + 'static {
     /// listed. Idempotent. Requests in flight end on the version they began on. Until the new version can take
     /// requests the old one is served; after an error it still is.
     ///
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for an unknown version. What cannot be undone by
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) for an unknown version.
+    /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if the target took it and goes on as before for longer than
+    /// [`Publisher::settle_time`]: it may still become live, unless another one is activated. What cannot be undone by
     /// activating an older version (a Durable Object migration on Cloudflare) is refused there with
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
     async fn activate(&self, server: &ServerRef, version: &VersionId) -> Result<Endpoint>;
 
-    /// How long after [`Publisher::stage`] and [`Publisher::activate`] the target may go on as if they had not been: a
-    /// preview or a first version that does not answer, an older version that does. Zero where they take effect at once,
-    /// which is the default.
+    /// How long after [`Publisher::stage`] and [`Publisher::activate`] the target may go on as if they had not been, if
+    /// only at some places: a preview or a first version that does not answer, an older version that does. Zero where
+    /// they take effect at once, which is the default.
     fn settle_time(&self) -> Duration {
         Duration::ZERO
     }

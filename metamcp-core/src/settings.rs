@@ -2,6 +2,7 @@
 //! all come from here.
 
 use std::collections::BTreeMap;
+use std::ops::Not;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -56,6 +57,9 @@ pub struct WorkerSettings {
     /// npm packages and their versions.
     #[serde(default)]
     pub dependencies: BTreeMap<String, String>,
+    /// Whether `GET /health` tells as `version` the text that is bound as `METAMCP_VERSION`: generated Workers do.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub tells_version: bool,
 }
 
 /// What a definition with `sessions` needs: the classes that every template exports for it.
@@ -96,6 +100,7 @@ impl WorkerSettings {
             limits: EffectiveLimits::default(),
             tool_timeouts_ms: BTreeMap::new(),
             dependencies: BTreeMap::new(),
+            tells_version: false,
         }
     }
 
@@ -120,6 +125,7 @@ impl WorkerSettings {
             limits,
             tool_timeouts_ms,
             dependencies: definition.written().dependencies.clone(),
+            tells_version: true,
         }
     }
 
@@ -168,6 +174,14 @@ mod tests {
         assert!(settings.has_durable_state() && !settings.runs_by_itself());
         settings.durable_objects.push(DurableObjectClass::new("CLOCK", "Clock"));
         assert!(settings.runs_by_itself());
+    }
+
+    /// Publishers keep settings, and check them by their digest.
+    #[test]
+    fn settings_that_an_older_release_kept_are_written_as_before() {
+        let settings = serde_json::to_value(WorkerSettings::new("kept".parse().unwrap())).unwrap();
+        assert_eq!(settings.get("tellsVersion"), None);
+        assert!(!serde_json::from_value::<WorkerSettings>(settings).unwrap().tells_version);
     }
 
     #[test]

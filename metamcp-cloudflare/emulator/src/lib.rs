@@ -143,6 +143,12 @@ impl Emulator {
         self.state.scripts.tails.count()
     }
 
+    /// Changes [`Options::stale_answers`]: with [`u32::MAX`] no deployment arrives at the edge until there is another
+    /// number.
+    pub fn set_stale_answers(&self, count: u32) {
+        self.state.edge.set_stale_answers(count);
+    }
+
     /// Faults to come, and the requests that were seen.
     pub fn faults(&self) -> &Faults {
         &self.state.faults

@@ -56,6 +56,8 @@ struct Script {
     versions: Vec<Version>,
     /// Oldest first; the last one is live.
     deployments: Vec<Deployment>,
+    /// Which deployment the edge knows of.
+    arrived: usize,
     /// Since the newest deployment.
     requests: u32,
 }

@@ -55,6 +55,11 @@ impl Failure {
         Self { error: Error::new(kind, message).with_source(error), cause, retry_after: None }
     }
 
+    /// The error of a call that is not repeated.
+    pub(super) fn into_error(self) -> Error {
+        self.error
+    }
+
     /// A failure that repeating the call does not help.
     pub(super) fn permanent(error: Error) -> Self {
         Self { error, cause: Cause::Permanent, retry_after: None }

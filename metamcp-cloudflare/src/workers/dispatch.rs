@@ -18,6 +18,7 @@ use metamcp_core::{
 };
 use secrecy::SecretString;
 use tokio::sync::Mutex;
+use url::Url;
 
 use self::api::{Namespace, Settings};
 use self::front::Front;
@@ -87,9 +88,12 @@ impl DispatchPublisher {
         Front { account: &self.account, namespace: self.namespace.name() }
     }
 
+    async fn url_of(&self, server: &ServerRef, path: &str) -> Result<Url> {
+        self.account.scripts.url(&self.front().dispatcher_name(), &format!("{}/{path}", server.name)).await
+    }
+
     async fn endpoint_of(&self, server: &ServerRef, callers: Callers) -> Result<Endpoint> {
-        let url = self.account.scripts.url(&self.front().dispatcher_name(), &format!("{}/mcp", server.name)).await?;
-        Ok(self.account.endpoint(url, server.id, callers))
+        Ok(self.account.endpoint(self.url_of(server, "mcp").await?, server.id, callers))
     }
 
     /// The server's script; `None` if there is none, or a foreign one.
@@ -169,6 +173,8 @@ impl DispatchPublisher {
         if live.as_ref() != Some(version) || artifact.settings.bearer_secret.is_some() {
             self.namespace.put(server.name.as_str(), &self.upload(server, version, &artifact)).await?;
         }
+        let health = self.url_of(server, "health").await?;
+        self.account.arrived(&artifact.settings, version, &health).await?;
         self.endpoint_of(server, Callers::with_token(artifact.settings.bearer_secret.is_some())).await
     }
 

@@ -220,7 +220,7 @@ impl OwnScript<'_> {
         }
     }
 
-    /// Makes a version the live one, and says who may call it. Idempotent.
+    /// Makes a version the live one, waits until it answers, and says who may call it. Idempotent.
     pub(super) async fn activate(&self, version: &VersionId) -> Result<Callers> {
         let (artifact, upload) = if let Some(staged) = self.memory.take_staged(version) {
             (staged.artifact, staged.upload)
@@ -229,18 +229,17 @@ impl OwnScript<'_> {
             (stored.ok_or_else(|| not_listed(self.server, version))?, None)
         };
         check_supported(&artifact, Target::AccountScript, self.account.private())?;
-        let is_live = match upload {
-            Some(upload) => self.deploy_staged(&upload, version).await?,
-            None => false,
-        };
-        if !is_live {
-            self.look_and_deploy(&artifact, version).await?;
+        match upload {
+            Some(upload) if self.deploy_staged(&upload, version).await? => {}
+            _ => self.look_and_deploy(&artifact, version).await?,
         }
         let exposure = Exposure { enabled: true, previews: !artifact.settings.has_durable_state() };
         if self.memory.exposure(self.server.id) != Some(exposure) {
             self.scripts().expose(self.name(), exposure).await?;
             self.memory.exposed(self.server.id, exposure);
         }
+        let health = self.scripts().url(self.name(), "health").await?;
+        self.account.arrived(&artifact.settings, version, &health).await?;
         Ok(Callers::with_token(artifact.settings.bearer_secret.is_some()))
     }
 

@@ -19,6 +19,8 @@ use crate::client::FormPart;
 pub(super) const STATE_KEY: &str = "METAMCP_STATE_KEY";
 /// Binding of the key that a server with `auth` takes beside its own.
 pub(super) const CHECK_KEY: &str = "METAMCP_CHECK_KEY";
+/// Binding of the version's name, which its `/health` tells.
+const VERSION: &str = "METAMCP_VERSION";
 /// Annotation that names the version of ours an upload belongs to.
 pub(super) const VERSION_ANNOTATION: &str = "workers/tag";
 /// What the annotation says of the placeholder.
@@ -85,7 +87,7 @@ impl Upload {
             main_module: artifact.main_module.clone(),
             compatibility_date: settings.compatibility_date.clone(),
             compatibility_flags: settings.compatibility_flags.clone(),
-            bindings: bindings(artifact),
+            bindings: bindings(artifact, version),
             keep_bindings: vec!["secret_text"],
             migrations: None,
             tags: Vec::new(),
@@ -245,7 +247,7 @@ pub(super) fn check_supported(artifact: &Artifact, target: Target, private: &[St
     Err(Error::new(ErrorKind::Unsupported, message).with_help("remove it from the definition"))
 }
 
-fn bindings(artifact: &Artifact) -> Vec<Value> {
+fn bindings(artifact: &Artifact, version: &VersionId) -> Vec<Value> {
     let settings = &artifact.settings;
     let vars = settings.vars.iter().map(|(name, value)| match value {
         Value::String(text) => json!({ "type": "plain_text", "name": name, "text": text }),
@@ -255,7 +257,8 @@ fn bindings(artifact: &Artifact) -> Vec<Value> {
     let objects = settings.durable_objects.iter().map(
         |object| json!({ "type": "durable_object_namespace", "name": object.binding, "class_name": object.class_name }),
     );
-    vars.chain(resources).chain(objects).collect()
+    let version = settings.tells_version.then(|| json!({ "type": "plain_text", "name": VERSION, "text": version }));
+    vars.chain(resources).chain(objects).chain(version).collect()
 }
 
 /// A resource's binding; `None` for a kind that is not known here.

@@ -7,7 +7,8 @@ export type Environment = Readonly<Record<string, unknown>>;
 const ALLOWED_HOSTS = "METAMCP_HOSTS";
 const STATE_KEY = "METAMCP_STATE_KEY";
 const CHECK_KEY = "METAMCP_CHECK_KEY";
-const OWN: ReadonlySet<string> = new Set([ALLOWED_HOSTS, STATE_KEY, CHECK_KEY]);
+const VERSION = "METAMCP_VERSION";
+const OWN: ReadonlySet<string> = new Set([ALLOWED_HOSTS, STATE_KEY, CHECK_KEY, VERSION]);
 
 /** The part of the environment that the definition declares: all that a body may see. */
 export function bodyEnvironment(definition: Definition, env: Environment): Environment {
@@ -47,4 +48,10 @@ export function secretValues({ secrets, auth }: Definition, env: Environment): [
 export function checkKey(env: Environment): string | undefined {
   const key = env[CHECK_KEY];
   return typeof key === "string" && key !== "" ? key : undefined;
+}
+
+/** Which version this is, where the publisher says so: what was made live may take its time to arrive. */
+export function versionName(env: Environment): string | undefined {
+  const version = env[VERSION];
+  return typeof version === "string" ? version : undefined;
 }

@@ -8,7 +8,7 @@ import {
 import { jsonRpcError } from "./answer.ts";
 import type { Host } from "./call.ts";
 import { createCatalog, type Catalog, type Generated } from "./catalog.ts";
-import { bodyEnvironment, requestStateKey, secretValues, type Environment } from "./environment.ts";
+import { bodyEnvironment, requestStateKey, secretValues, versionName, type Environment } from "./environment.ts";
 import type { Extension } from "./extension.ts";
 import { createGuard } from "./guard.ts";
 import { createStateCodec } from "./input.ts";
@@ -28,7 +28,7 @@ type Endpoint = (request: Request, path: string) => Promise<Response>;
 
 /** A server's Worker, and what its Durable Objects share with it. */
 export interface ServerWorker {
-  /** `POST /mcp` speaks MCP, `GET /health` says that the Worker runs. */
+  /** `POST /mcp` speaks MCP, `GET /health` says that the Worker runs, and which version it is. */
   fetch(request: Request, env: Environment): Promise<Response>;
   /** The server as bodies see it, for code that no request of a client started. */
   host(env: Environment): Host;
@@ -52,7 +52,8 @@ export function createWorker(generated: Generated, extension: Extension = {}): S
     Session: createSessionClass(host),
     async fetch(request, env) {
       const path = new URL(request.url).pathname;
-      return path === "/health" ? Response.json({ status: "ok" }) : endpoint(env)(request, path);
+      if (path === "/health") return Response.json({ status: "ok", version: versionName(env) });
+      return endpoint(env)(request, path);
     },
   };
 }

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { request as httpRequest } from "node:http";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { request } from "./client.ts";
 import { generateServer } from "./generate.ts";
 import { startServer, type RunningServer } from "./workerd.ts";
 
@@ -47,6 +48,24 @@ describe("with a list of hosts", () => {
 
   test("health answers for any host", async () => {
     assert.equal((await fetch(`${server.url}/health`)).status, 200);
+  });
+});
+
+describe("with the name of its version", () => {
+  let server: RunningServer;
+  before(async () => {
+    const tools = [{ name: "seen", body: "return JSON.stringify(Object.keys(env));" }];
+    server = await startServer(entry, generateServer({ tools, vars: { METAMCP_VERSION: "v2", UNITS: "metric" } }));
+  });
+  after(() => server?.stop());
+
+  test("health tells it", async () => {
+    assert.deepEqual(await (await fetch(`${server.url}/health`)).json(), { status: "ok", version: "v2" });
+  });
+
+  test("bodies do not see it, whatever a definition declares", async () => {
+    const { result } = await request(server.url, "2025-11-25", "tools/call", { name: "seen", arguments: {} });
+    assert.equal(result.content[0].text, '["UNITS"]');
   });
 });
 

@@ -178,14 +178,13 @@ async fn put_script(
     upload::start(&state, &name, &upload, &prepared.bindings).await?;
     state.dispatch.inside(&namespace, |namespace| {
         let dispatched = namespace.scripts.entry(name.clone()).or_default();
-        // Requests in flight end on the version they began on.
-        let before = dispatched.script.latest().map(|version| version.id.to_string()).unwrap_or_default();
-        dispatched.running.retain(|key, _| key.starts_with(&before));
-        let described = dispatched.script.replace(&name, &upload, prepared, None);
-        // There is no history, but for a while the version before may still answer.
-        let older = dispatched.script.versions.len().saturating_sub(2);
-        dispatched.script.versions.drain(..older);
-        Ok(success(described))
+        // There is no history, but requests in flight end on the version they began on, and for a while another one may
+        // still answer.
+        let kept = [dispatched.script.latest(), dispatched.script.arrived()];
+        let kept: Vec<_> = kept.into_iter().flatten().map(|version| version.id).collect();
+        dispatched.running.retain(|key, _| kept.iter().any(|id| key.starts_with(&id.to_string())));
+        dispatched.script.versions.retain(|version| kept.contains(&version.id));
+        Ok(success(dispatched.script.replace(&name, &upload, prepared, None)))
     })
 }
 

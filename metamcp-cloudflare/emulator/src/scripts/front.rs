@@ -68,11 +68,17 @@ impl Scripts {
 }
 
 impl Script {
-    /// The version that answers the next request: the live one, or for a while the one before.
+    /// The version that answers the next request: the live one, or for a while the one that answered before.
     pub(super) fn served(&mut self, edge: &Edge) -> Option<&Version> {
-        let newest = self.deployments.len().checked_sub(1)?;
-        let served = if edge.is_behind(&mut self.requests) { newest.saturating_sub(1) } else { newest };
-        let (id, _) = self.deployments[served].versions.first()?;
+        if !edge.is_behind(&mut self.requests) {
+            self.arrived = self.deployments.len().checked_sub(1)?;
+        }
+        self.arrived()
+    }
+
+    /// The version that the edge knows of.
+    pub(super) fn arrived(&self) -> Option<&Version> {
+        let (id, _) = self.deployments.get(self.arrived)?.versions.first()?;
         self.version(*id).ok()
     }
 

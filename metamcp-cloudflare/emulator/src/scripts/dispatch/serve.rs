@@ -60,11 +60,8 @@ impl DispatchNamespaces {
         }
         let process = start(state, &target.name, &version, outbound.as_ref()).await?;
         self.script(at, |dispatched| {
-            // Not if there was an upload or a change of a secret meanwhile.
-            let unchanged = dispatched
-                .script
-                .latest()
-                .is_some_and(|latest| latest.id == version.id && latest.bindings == version.bindings);
+            // Not if it was replaced, or a secret changed meanwhile.
+            let unchanged = dispatched.script.version(version.id).is_ok_and(|now| now.bindings == version.bindings);
             if unchanged {
                 dispatched.running.insert(key, Arc::clone(&process));
             }
