@@ -21,6 +21,10 @@ use crate::{Error, ErrorKind, Result};
 const METHODS: [&str; 6] = ["get", "put", "post", "delete", "patch", "head"];
 /// Longest description, in characters: some hosts take no more.
 const DESCRIPTION: usize = 1024;
+/// How a tool's body begins, before the literal that says what it sends.
+pub(super) const START: &str = "const operation = ";
+/// How the code behind that literal begins, in this and all later versions: by it, tools of imports are known.
+pub(super) const MARK: &str = "// Written by import_openapi:";
 /// The code that carries an operation out.
 const REQUEST: &str = include_str!("request.js");
 
@@ -56,7 +60,8 @@ impl Found<'_> {
     }
 }
 
-/// The operations that the options ask for, in the document's order. A name or tag that none has is an error.
+/// The operations that the options ask for, by path, then in the order of `METHODS`. A name or tag that none has is an
+/// error.
 pub(super) fn wanted<'a>(document: &'a Document, options: &ImportOptions) -> Result<Vec<Found<'a>>> {
     let mut all = Vec::new();
     for (path, item) in document.entries("/paths") {
@@ -101,6 +106,9 @@ pub(super) struct Operation {
     path: Vec<PathPart>,
     fields: Vec<Field>,
     keys: Vec<Key>,
+    /// Whether it is sent without its keys where they are not set.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    optional: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<Body>,
     #[serde(skip)]
@@ -132,6 +140,7 @@ pub(super) fn read(document: &Document, found: &Found<'_>, options: &ImportOptio
     let Arguments { fields, body, schema } =
         arguments(document, (found.item, &found.item_pointer), (found.operation, &pointer))?;
     let path = path_parts(found.path, &fields)?;
+    let (keys, optional) = keys(document, found.operation)?;
     let host = match base.host() {
         Some(Host::Ipv6(address)) => address.to_string(),
         _ => base.host_str().unwrap_or_default().to_owned(),
@@ -142,7 +151,8 @@ pub(super) fn read(document: &Document, found: &Found<'_>, options: &ImportOptio
         base: base.as_str().trim_end_matches('/').to_owned(),
         path,
         fields,
-        keys: keys(document, found.operation)?,
+        keys,
+        optional,
         body,
         host,
         said: Said { id: found.id().map(str::to_owned), title: found.title(), description: description(found), schema },
@@ -164,7 +174,7 @@ impl Operation {
             "idempotentHint": !matches!(self.method.as_str(), "POST" | "PATCH"),
             "openWorldHint": true,
         });
-        let implementation = format!("const operation = {literal};\n{REQUEST}");
+        let implementation = format!("{START}{literal};\n{REQUEST}");
         let name = name::of_tool(id.as_deref(), title, taken);
         let mut tool = ToolDefinition::new(name, description.as_str(), implementation);
         tool.parameters.clone_from(schema);
@@ -188,7 +198,7 @@ fn description(found: &Found<'_>) -> String {
 /// Where the API is: what the caller says, else the first server that the operation, its path or the document names.
 fn base_of(document: &Document, found: &Found<'_>, options: &ImportOptions) -> Result<Url, String> {
     if let Some(base) = &options.base_url {
-        return plain_base(base.clone());
+        return Ok(base.clone());
     }
     let server =
         [found.operation, found.item, &document.root].into_iter().find_map(|place| place.get("servers")?.get(0));
@@ -208,7 +218,8 @@ fn base_of(document: &Document, found: &Found<'_>, options: &ImportOptions) -> R
     plain_base(base)
 }
 
-fn plain_base(base: Url) -> Result<Url, String> {
+/// The base URL, if requests can be sent to what it says.
+pub(super) fn plain_base(base: Url) -> Result<Url, String> {
     let is_plain =
         base.query().is_none() && base.fragment().is_none() && base.username().is_empty() && base.password().is_none();
     if matches!(base.scheme(), "https" | "http") && base.host().is_some() && is_plain {
