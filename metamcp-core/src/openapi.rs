@@ -4,6 +4,7 @@
 //! the code beside it is the same for all.
 
 mod document;
+mod earlier;
 mod name;
 mod operation;
 mod parameters;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use self::document::Document;
+use self::earlier::Owners;
 use crate::definition::{ServerDefinition, ToolDefinition};
 use crate::edit;
 use crate::text;
@@ -26,6 +28,9 @@ use crate::{Error, ErrorKind, Result};
 const DOCUMENT_BYTES: usize = 4 * 1024 * 1024;
 /// Operations that are taken from one document: an agent that has to choose among more is lost anyway.
 const MOST_OPERATIONS: usize = 500;
+/// What to do about a tool that is there already.
+const EXISTS: &str = "import with `replace` if an earlier import wrote it; else leave it out by `operations`, or remove it \
+                      first (remove_mcp_tool)";
 
 /// What is taken from a document, and where its API is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,9 +52,10 @@ pub struct ImportOptions {
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ApiImport {
-    /// A tool for each operation that could be taken, in the document's order.
+    /// A tool for each operation that could be taken, by path and method.
     pub tools: Vec<ToolDefinition>,
-    /// Names of the secrets with which the tools authenticate.
+    /// Names of the secrets with which the tools authenticate. Where an API also answers without, its tools work before
+    /// they are set.
     pub secrets: Vec<String>,
     /// The hosts that the tools call.
     pub hosts: Vec<String>,
@@ -72,8 +78,9 @@ impl ApiImport {
     ///
     /// Parameters of all kinds become arguments of one schema, a request's body the argument `body`. Values in a path
     /// are encoded, so that they cannot lead elsewhere. Redirects are not followed, since they could take the secrets to
-    /// another host. No output schema is set: what an API answers is often not what its document says, and a result
-    /// that does not fit its schema is an error.
+    /// another host; in what the API answers, their values are replaced by `***`. No output schema is set: what an
+    /// API answers is often not what its document says, and a result that does not fit its schema is an error. So
+    /// answers are passed on as the text that they are.
     ///
     /// [`ErrorKind::InvalidDefinition`] for what cannot be read; [`ErrorKind::Unsupported`] for other versions;
     /// [`ErrorKind::LimitExceeded`] above 4 MiB or 500 operations.
@@ -103,6 +110,9 @@ impl ApiImport {
         if text.len() > DOCUMENT_BYTES {
             let message = format!("the document has {} bytes, at most {DOCUMENT_BYTES} are read", text.len());
             return Err(Error::new(ErrorKind::LimitExceeded, message));
+        }
+        if let Some(base) = &options.base_url {
+            operation::plain_base(base.clone()).map_err(|problem| Error::new(ErrorKind::InvalidDefinition, problem))?;
         }
         let document = Document::parse(text)?;
         let wanted = operation::wanted(&document, options)?;
@@ -134,19 +144,48 @@ impl ApiImport {
 
     fn add(&mut self, tool: ToolDefinition, read: operation::Operation) {
         self.tools.push(tool);
-        for (list, new) in [(&mut self.secrets, read.secrets()), (&mut self.hosts, vec![read.host])] {
-            for item in new {
-                if !list.contains(&item) {
-                    list.push(item);
-                }
-            }
-        }
+        extend(&mut self.secrets, read.secrets());
+        extend(&mut self.hosts, vec![read.host]);
     }
 
-    /// A definition with the tools, and the secrets they need. Where it names hosts that it may call, theirs are added;
-    /// where it has no tools yet, theirs are the only ones. [`ErrorKind::AlreadyExists`] for a tool that is there
-    /// already and is another.
+    /// The same, as it is added to a definition: a secret's name that is declared there already, but not for tools of
+    /// the same base URL, becomes one of its own, so that no API is sent what is another's.
+    #[must_use]
+    pub fn beside(&self, definition: &ServerDefinition) -> Self {
+        let owners = Owners::of(definition);
+        let mut import = Self { secrets: Vec::new(), ..self.clone() };
+        for tool in &mut import.tools {
+            extend(&mut import.secrets, owners.name_apart(tool));
+        }
+        import
+    }
+
+    /// A definition with the tools, and the secrets they need, under the names that [`ApiImport::beside`] says. Where
+    /// it names hosts that it may call, theirs are added; where it has no tools yet, theirs are the only ones.
+    /// [`ErrorKind::AlreadyExists`] for a tool that is there already and is another.
     pub fn add_to(&self, definition: &ServerDefinition) -> Result<ServerDefinition> {
+        self.beside(definition).put_in(definition, edit::add_tool)
+    }
+
+    /// As [`ApiImport::add_to`], but tools of the same names that an import wrote are replaced. They are known by how
+    /// their bodies begin; what else was changed of them is lost. Tools that the document no longer has stay, and so do
+    /// secrets and hosts.
+    pub fn replace_in(&self, definition: &ServerDefinition) -> Result<ServerDefinition> {
+        self.beside(definition).put_in(definition, |definition, tool| {
+            let is_earlier = |other: &ToolDefinition| other.name == tool.name && earlier::is_imported(other);
+            if definition.tools.iter().any(is_earlier) {
+                edit::update_tool(definition, tool)
+            } else {
+                edit::add_tool(definition, tool)
+            }
+        })
+    }
+
+    fn put_in(
+        &self,
+        definition: &ServerDefinition,
+        put: impl Fn(&ServerDefinition, ToolDefinition) -> Result<ServerDefinition>,
+    ) -> Result<ServerDefinition> {
         let mut new = definition.clone();
         if self.tools.is_empty() {
             return Ok(new);
@@ -155,7 +194,10 @@ impl ApiImport {
             new.egress.get_or_insert_default();
         }
         for tool in &self.tools {
-            new = edit::add_tool(&new, tool.clone())?;
+            new = put(&new, tool.clone()).map_err(|error| match error.kind() {
+                ErrorKind::AlreadyExists => error.with_help(EXISTS),
+                _ => error,
+            })?;
         }
         new.secrets.extend(self.secrets.iter().filter(|name| !definition.secrets.contains(name)).cloned());
         if let Some(hosts) = &mut new.egress {
@@ -163,6 +205,15 @@ impl ApiImport {
             hosts.extend(known);
         }
         Ok(new)
+    }
+}
+
+/// Adds what is not there yet.
+fn extend(list: &mut Vec<String>, new: Vec<String>) {
+    for item in new {
+        if !list.contains(&item) {
+            list.push(item);
+        }
     }
 }
 

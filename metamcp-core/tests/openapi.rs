@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use metamcp_core::{ApiImport, Error, ErrorKind, ImportOptions, ServerDefinition, validate};
+use metamcp_core::{ApiImport, Error, ErrorKind, ImportOptions, ServerDefinition, ToolDefinition, validate};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -18,6 +18,26 @@ fn document(path: &str, operation: &Value) -> Value {
     json!({ "openapi": "3.1.0", "servers": [{ "url": "https://api.example.com" }], "paths": { path: { "get": operation } } })
 }
 
+/// One whose operation sends a form. Its component `Form` has a file, and refers to itself.
+fn multipart(schema: &Value) -> Value {
+    let mut document =
+        document("/a", &json!({ "requestBody": { "content": { "multipart/form-data": { "schema": schema } } } }));
+    document["components"]["schemas"] = json!({
+        "Form": { "properties": { "next": { "$ref": "#/components/schemas/Form" }, "f": { "$ref": "#/components/schemas/File" } } },
+        "File": { "type": "string", "format": "binary" },
+        "Text": { "properties": { "contentEncoding": { "example": { "format": "binary" } } } }
+    });
+    document
+}
+
+/// One that is read with a token, at a place of its own.
+fn api(base: &str, operation: &str) -> ApiImport {
+    let mut document = document("/a", &json!({ "operationId": operation, "security": [{ "token": [] }, {}] }));
+    document["servers"][0]["url"] = base.into();
+    document["components"]["securitySchemes"]["token"] = json!({ "type": "http", "scheme": "bearer" });
+    read(&document)
+}
+
 fn only_reason(import: &ApiImport) -> String {
     let [skipped] = import.skipped.as_slice() else { panic!("one was expected: {import:?}") };
     format!("{}: {}", skipped.operation, skipped.reason)
@@ -27,13 +47,19 @@ fn empty() -> ServerDefinition {
     serde_json::from_value(json!({ "name": "pets", "description": "Pets." })).unwrap()
 }
 
+/// What a tool's body says that is not the same for all.
+fn shown_body(tool: &ToolDefinition) -> Value {
+    let line = tool.implementation.lines().next().unwrap();
+    let operation = line.strip_prefix("const operation = ").unwrap().strip_suffix(';').unwrap();
+    serde_json::from_str(operation).unwrap()
+}
+
 /// A tool as it is read, without the code that is the same for all.
 fn shown(import: &ApiImport) -> Value {
     let tools = import.tools.iter().map(|tool| {
-        let line = tool.implementation.lines().next().unwrap();
-        let operation = line.strip_prefix("const operation = ").unwrap().strip_suffix(';').unwrap();
+        let body = shown_body(tool);
         let mut tool = serde_json::to_value(tool).unwrap();
-        tool["implementation"] = serde_json::from_str(operation).unwrap();
+        tool["implementation"] = body;
         tool
     });
     json!({ "tools": tools.collect::<Vec<_>>(), "secrets": import.secrets, "hosts": import.hosts, "skipped": import.skipped })
@@ -80,6 +106,63 @@ fn an_existing_server_keeps_what_it_has() {
 }
 
 #[test]
+fn no_api_gets_the_secret_of_another() {
+    const APART: &str = "TOKEN_B_EXAMPLE_COM_V1_9893C54B";
+    let (one, other) = (api("https://a.example.com", "a"), api("https://b.example.com/v1", "b"));
+    let mut definition = one.add_to(&empty()).unwrap();
+    assert_eq!(definition.secrets, ["TOKEN"]);
+    definition = other.add_to(&definition).unwrap();
+    assert_eq!(definition.secrets, ["TOKEN", APART]);
+    assert_eq!(other.beside(&definition).secrets, [APART]);
+    let secret = |index: usize| shown_body(&definition.tools[index])["keys"][0]["secret"].clone();
+    assert_eq!((secret(0), secret(1)), ("TOKEN".into(), APART.into()));
+    validate(&definition).unwrap();
+    for import in [&one, &other] {
+        assert_eq!(import.add_to(&definition).unwrap(), definition, "the same again changes nothing");
+    }
+    let more = api("https://a.example.com/", "c").add_to(&definition).unwrap();
+    assert_eq!(more.secrets, definition.secrets, "more of the same API has its secret");
+
+    let mut own = empty();
+    own.secrets = vec!["TOKEN".into()];
+    assert_eq!(other.beside(&own).secrets, [APART], "nobody said whose it is");
+    let own = other.add_to(&own).unwrap();
+    assert_eq!(other.beside(&own).add_to(&own).unwrap(), own);
+}
+
+#[test]
+fn what_an_import_wrote_can_be_replaced() {
+    let old = api("https://a.example.com", "a").add_to(&empty()).unwrap();
+    let import = api("https://b.example.com/v1", "a");
+    let refused = import.add_to(&old).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
+    assert!(refused.to_string().contains("`replace`") && refused.to_string().contains("remove_mcp_tool"), "{refused}");
+    let new = import.replace_in(&old).unwrap();
+    assert_eq!(new.tools.len(), 1);
+    assert_eq!(shown_body(&new.tools[0])["base"], "https://b.example.com/v1");
+    assert_eq!(import.replace_in(&new).unwrap(), new);
+    let mut others = old;
+    others.tools[0].implementation = "return 1;".into();
+    assert_eq!(import.replace_in(&others).unwrap_err().kind(), ErrorKind::AlreadyExists);
+}
+
+#[test]
+fn a_key_that_an_api_can_do_without_is_sent_where_it_is_set() {
+    let import = api("https://a.example.com", "a");
+    assert_eq!(import.secrets, ["TOKEN"]);
+    let body = shown_body(&import.tools[0]);
+    assert_eq!((&body["optional"], &body["keys"][0]["secret"]), (&json!(true), &json!("TOKEN")));
+    let open = json!({ "security": [{}, { "none": [] }] });
+    assert_eq!(read(&document("/a", &open)).secrets, [""; 0], "what cannot be done is not needed");
+}
+
+#[test]
+fn a_form_without_files_becomes_a_tool() {
+    let import = read(&multipart(&json!({ "$ref": "#/components/schemas/Text" })));
+    assert_eq!(import.tools.len(), 1, "{import:?}");
+}
+
+#[test]
 fn what_cannot_be_taken_is_named_with_its_place() {
     let reasons: Vec<_> = [
         document("/a/{b}", &json!({})),
@@ -95,7 +178,10 @@ fn what_cannot_be_taken_is_named_with_its_place() {
         document("/a", &json!({ "parameters": [{ "name": "b", "in": "query", "schema": { "type": "strin" } }] })),
         document("/a", &json!({ "security": [{ "none": [] }] })),
         document("/a", &json!({ "requestBody": { "required": true, "content": { "application/pdf": {} } } })),
-        document("/a", &json!({ "requestBody": { "content": { "multipart/form-data": { "schema": { "properties": { "f": { "format": "binary" } } } } } } })),
+        multipart(&json!({ "properties": { "f": { "format": "binary" } } })),
+        multipart(&json!({ "$ref": "#/components/schemas/Form" })),
+        multipart(&json!({ "properties": { "f": { "type": "string", "contentMediaType": "image/png" } } })),
+        multipart(&json!({ "properties": { "f": { "type": "string", "contentEncoding": "base64" } } })),
     ]
     .iter()
     .map(|document| only_reason(&read(document)))
@@ -126,6 +212,10 @@ fn documents_that_are_none_are_refused() {
     }
     assert_eq!(error(&bomb).kind(), ErrorKind::InvalidDefinition);
     assert_eq!(error(&" ".repeat(5 << 20)).kind(), ErrorKind::LimitExceeded);
+    let mut elsewhere = ImportOptions::default();
+    elsewhere.base_url = Some("ftp://a.example.com".parse().unwrap());
+    let refused = ApiImport::read(PETSTORE, &elsewhere).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidDefinition, "{refused}");
     let paths: serde_json::Map<_, _> = (0..600).map(|n| (format!("/{n}"), json!({ "get": {} }))).collect();
     let many = json!({ "openapi": "3.1.0", "servers": [{ "url": "https://a.example.com" }], "paths": paths });
     assert_eq!(error(&many.to_string()).kind(), ErrorKind::LimitExceeded);

@@ -5,16 +5,19 @@ mod live;
 
 use std::sync::{Arc, Mutex};
 
-use axum::Router;
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
 use live::{Client, Era, Live};
 use metamcp_core::{ApiImport, ImportOptions, ServerDefinition, ServerKey};
 use serde_json::{Value, json};
 
 const PETSTORE: &str = include_str!("../../metamcp-core/tests/openapi/petstore.yaml");
+
+/// What looks like a result of MCP, and has a number that no double holds.
+const PAGE: &str = r#"{"content":[{"type":"paragraph","id":9007199254740993}],"isError":true,"structuredContent":{}}"#;
 
 /// Requests as they came: method, target, headers that matter, body.
 type Seen = Arc<Mutex<Vec<String>>>;
@@ -40,6 +43,12 @@ async fn answer(State(seen): State<Seen>, request: Request) -> Response {
     match parts.uri.path() {
         "/v2/pets/broken" => (StatusCode::CONFLICT, "it is broken").into_response(),
         "/v2/pets/moved" => (StatusCode::FOUND, [(header::LOCATION, "http://127.0.0.1:9/")]).into_response(),
+        "/v2/orders/moved" => {
+            (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, parts.uri.to_string())]).into_response()
+        }
+        "/v2/orders/gone" => (StatusCode::NOT_FOUND, format!("cannot get {}", parts.uri)).into_response(),
+        "/v2/orders/echo" => Json(json!({ "content": [], "url": parts.uri.to_string() })).into_response(),
+        "/v2/orders/page" => ([(header::CONTENT_TYPE, "application/json")], PAGE).into_response(),
         "/v2/pets/nothing" => StatusCode::NO_CONTENT.into_response(),
         "/v2/pets/picture" => ([(header::CONTENT_TYPE, "image/png")], [1_u8, 2, 3]).into_response(),
         _ => ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], r#"{"pets":[1]}"#).into_response(),
@@ -112,5 +121,41 @@ async fn what_an_api_answers_is_told_and_no_value_leads_elsewhere() {
     live.meta.secrets().remove(&"pets".parse().unwrap(), &"API_KEY".parse().unwrap()).await.unwrap();
     let unset = client.failure("deletePet", pet("7")).await;
     assert!(unset.starts_with("the secret API_KEY is not set"), "{unset}");
+    live.close().await;
+}
+
+#[tokio::test]
+async fn answers_are_passed_on_as_they_are_but_never_with_the_key() {
+    const KEY: &str = "TOP SECRET/1";
+    let live = Live::open().await;
+    let seen = Seen::default();
+    let document = json!({
+        "openapi": "3.1.0",
+        "servers": [{ "url": "https://api.example.com" }],
+        "security": [{}, { "key": [] }],
+        "paths": { "/orders/{id}": { "get": {
+            "operationId": "order", "parameters": [{ "name": "id", "in": "path", "schema": { "type": "string" } }]
+        } } },
+        "components": { "securitySchemes": { "key": { "type": "apiKey", "in": "query", "name": "api_key" } } }
+    });
+    let mut options = ImportOptions::default();
+    options.base_url = Some(serve(seen.clone()).await.parse().unwrap());
+    let import = ApiImport::read(&document.to_string(), &options).unwrap();
+    let definition = import.add_to(&ServerDefinition::new("orders", "Orders.")).unwrap();
+    let key: ServerKey = live.create(serde_json::to_value(definition).unwrap()).await;
+    let deployment = live.meta.deployments().deploy(&key).await.unwrap();
+    let client = Client::connect(deployment.url.as_str(), Era::Discover).await;
+    let order = |id: &str| json!({ "id": id });
+
+    assert_eq!(client.text("order", order("page")).await, PAGE);
+    live.meta.secrets().set(&key, &"KEY".parse().unwrap(), KEY.into()).await.unwrap();
+    let echoed = client.text("order", order("echo")).await;
+    assert_eq!(echoed, r#"{"content":[],"url":"/v2/orders/echo?api_key=***"}"#);
+    let moved = client.failure("order", order("moved")).await;
+    assert!(moved.contains("/v2/orders/moved, which is not followed"), "{moved}");
+    let gone = client.failure("order", order("gone")).await;
+    assert!(gone.starts_with("HTTP 404 Not Found: cannot get /v2/orders/gone?api_key=***"), "{gone}");
+    let targets = seen.lock().unwrap().join("\n");
+    assert_eq!(targets.matches("?api_key=TOP+SECRET%2F1").count(), 3, "{targets}");
     live.close().await;
 }

@@ -1,11 +1,15 @@
 //! An OpenAPI document as it was written, and what its references refer to.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::{Error, ErrorKind, Result};
 
 /// References from one to the next, at most: more are a circle.
 const LONGEST_CHAIN: usize = 16;
+/// Words of a schema whose values are no schemas.
+const VALUES: [&str; 5] = ["const", "default", "enum", "example", "examples"];
 
 /// A document of OpenAPI 3.0 or 3.1.
 pub(super) struct Document {
@@ -46,6 +50,29 @@ impl Document {
             inside.clone_into(&mut pointer);
         }
         Err(format!("{pointer}/$ref: refers to itself"))
+    }
+
+    /// Whether a schema, or one that it refers to, has bytes that are no text.
+    pub(super) fn has_file(&self, schema: &Value) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut schemas = vec![schema];
+        while let Some(schema) = schemas.pop() {
+            let text = |word: &str| schema.get(word).and_then(Value::as_str);
+            if text("format") == Some("binary") || text("contentMediaType").or(text("contentEncoding")).is_some() {
+                return true;
+            }
+            let target = text("$ref").filter(|target| seen.insert(*target)).and_then(|target| target.strip_prefix('#'));
+            schemas.extend(target.and_then(|target| self.root.pointer(target)));
+            match schema {
+                Value::Object(members) => {
+                    schemas
+                        .extend(members.iter().filter(|(word, _)| !VALUES.contains(&word.as_str())).map(|(_, it)| it));
+                }
+                Value::Array(items) => schemas.extend(items),
+                _ => {}
+            }
+        }
+        false
     }
 
     /// The members of an object of the document, or nothing.

@@ -24,7 +24,19 @@ pub(super) fn of_tool(operation_id: Option<&str>, title: &str, taken: &BTreeSet<
 pub(super) fn of_secret(scheme: &str) -> String {
     let name = plain(scheme, |c| c.is_ascii_alphanumeric()).to_ascii_uppercase();
     let name = if name.starts_with(|c: char| c.is_ascii_digit()) { format!("KEY_{name}") } else { name };
-    name.chars().take(48).collect()
+    name.chars().take(46).collect()
+}
+
+/// Another name for a secret, which only the API at `base` has: the secret's, the API's place, and a digest of it.
+pub(super) fn of_secret_apart(secret: &str, base: &str) -> String {
+    let mark = format!("_{}", Digest::of(base.as_bytes()).short(DIGITS).to_ascii_uppercase());
+    if secret.ends_with(&mark) {
+        return secret.to_owned();
+    }
+    let place = base.split_once("://").map_or(base, |(_, place)| place);
+    let place = plain(place, |c| c.is_ascii_alphanumeric()).to_ascii_uppercase();
+    let start: String = format!("{secret}_{place}").chars().take(LONGEST - mark.len()).collect();
+    format!("{}{mark}", start.trim_end_matches('_'))
 }
 
 /// The text with `_` for each run of what is not allowed, and none at its ends.
@@ -55,5 +67,10 @@ mod tests {
         assert_eq!(name(Some(&"x".repeat(80)), "GET /x").len(), 64);
         assert_eq!(of_secret("petstore-auth (v2)"), "PETSTORE_AUTH_V2");
         assert_eq!(of_secret("2legs"), "KEY_2LEGS");
+        let apart = of_secret_apart("TOKEN", "https://api.example.com/v1");
+        assert_eq!(apart, "TOKEN_API_EXAMPLE_COM_V1_53AEE2CA");
+        assert_eq!(of_secret_apart(&apart, "https://api.example.com/v1"), apart);
+        let long = format!("{}_PASSWORD", of_secret(&"x".repeat(80)));
+        assert_eq!(of_secret_apart(&long, "https://a.example.com").len(), 64);
     }
 }

@@ -23,6 +23,10 @@ const METHODS: [&str; 6] = ["get", "put", "post", "delete", "patch", "head"];
 const DESCRIPTION: usize = 1024;
 /// Longest URL of an API.
 const BASE_BYTES: usize = 2048;
+/// How a tool's body begins, before the literal that says what it sends.
+pub(super) const START: &str = "const operation = ";
+/// How the code behind that literal begins, in this and all later versions: by it, tools of imports are known.
+pub(super) const MARK: &str = "// Written by import_openapi:";
 /// The code that carries an operation out.
 const REQUEST: &str = include_str!("request.js");
 
@@ -58,7 +62,8 @@ impl Found<'_> {
     }
 }
 
-/// The operations that the options ask for, in the document's order. A name or tag that none has is an error.
+/// The operations that the options ask for, by path, then in the order of `METHODS`. A name or tag that none has is an
+/// error.
 pub(super) fn wanted<'a>(document: &'a Document, options: &ImportOptions) -> Result<Vec<Found<'a>>> {
     let mut all = Vec::new();
     for (path, item) in document.entries("/paths") {
@@ -103,6 +108,9 @@ pub(super) struct Operation {
     path: Vec<PathPart>,
     fields: Vec<Field>,
     keys: Vec<Key>,
+    /// Whether it is sent without its keys where they are not set.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    optional: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<Body>,
     #[serde(skip)]
@@ -134,6 +142,7 @@ pub(super) fn read(document: &Document, found: &Found<'_>, options: &ImportOptio
     let Arguments { fields, body, schema } =
         arguments(document, (found.item, &found.item_pointer), (found.operation, &pointer))?;
     let path = path_parts(found.path, &fields)?;
+    let (keys, optional) = keys(document, found.operation)?;
     let host = match base.host() {
         Some(Host::Ipv6(address)) => address.to_string(),
         _ => base.host_str().unwrap_or_default().to_owned(),
@@ -144,7 +153,8 @@ pub(super) fn read(document: &Document, found: &Found<'_>, options: &ImportOptio
         base: base.as_str().trim_end_matches('/').to_owned(),
         path,
         fields,
-        keys: keys(document, found.operation)?,
+        keys,
+        optional,
         body,
         host,
         said: Said { id: found.id().map(str::to_owned), title: found.title(), description: description(found), schema },
@@ -166,7 +176,7 @@ impl Operation {
             "idempotentHint": !matches!(self.method.as_str(), "POST" | "PATCH"),
             "openWorldHint": true,
         });
-        let implementation = format!("const operation = {literal};\n{REQUEST}");
+        let implementation = format!("{START}{literal};\n{REQUEST}");
         let name = name::of_tool(id.as_deref(), title, taken);
         let mut tool = ToolDefinition::new(name, description.as_str(), implementation);
         tool.parameters.clone_from(schema);
@@ -190,7 +200,7 @@ fn description(found: &Found<'_>) -> String {
 /// Where the API is: what the caller says, else the first server that the operation, its path or the document names.
 fn base_of(document: &Document, found: &Found<'_>, options: &ImportOptions) -> Result<Url, String> {
     if let Some(base) = &options.base_url {
-        return plain_base(base.clone());
+        return Ok(base.clone());
     }
     let server =
         [found.operation, found.item, &document.root].into_iter().find_map(|place| place.get("servers")?.get(0));
@@ -227,7 +237,8 @@ fn too_long() -> String {
     format!("/servers: the URL of the API has more than {BASE_BYTES} bytes")
 }
 
-fn plain_base(base: Url) -> Result<Url, String> {
+/// The base URL, if requests can be sent to what it says.
+pub(super) fn plain_base(base: Url) -> Result<Url, String> {
     if base.as_str().len() > BASE_BYTES {
         return Err(too_long());
     }

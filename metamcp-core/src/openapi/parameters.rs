@@ -127,7 +127,7 @@ impl Collector<'_> {
         };
         let written = media.get("schema").unwrap_or(&Value::Bool(true));
         let mut schema = self.schemas.convert(written, &format!("{pointer}/content/schema"))?;
-        if kind == "multipart" && written.to_string().contains(r#""format":"binary""#) {
+        if kind == "multipart" && self.document.has_file(written) {
             return Err(format!("{pointer}/content: files cannot be sent"));
         }
         if matches!(kind, "form" | "multipart") {

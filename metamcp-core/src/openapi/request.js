@@ -2,9 +2,25 @@
 const given = (field) => parameters[field.argument];
 const text = (value) => (typeof value === "string" ? value : typeof value === "object" ? JSON.stringify(value) : String(value));
 const members = (value) => Object.entries(value).filter(([, member]) => member !== undefined);
-const secret = (name) => {
-  if (typeof env[name] !== "string" || env[name] === "") throw new Error(`the secret ${name} is not set: set it, then call again`);
+const isSet = (name) => typeof env[name] === "string" && env[name] !== "";
+const setting = (name) => {
+  if (!isSet(name)) throw new Error(`the secret ${name} is not set: set it, then call again`);
   return env[name];
+};
+const sent = [];
+const secret = (name) => {
+  const value = setting(name);
+  // What is that short is found in any text, and is no secret.
+  if (value.length > 3) sent.push(value);
+  return value;
+};
+// An API may quote what it was sent: its errors and redirects, the query; some answers, every header.
+const hidden = (told) => {
+  const asQuery = (value) => new URLSearchParams([["", value]]).toString().slice(1);
+  const forms = sent.flatMap((value) => [value, encodeURIComponent(value), asQuery(value), JSON.stringify(value).slice(1, -1)]);
+  if (forms.length === 0) return told;
+  const patterns = forms.sort((a, b) => b.length - a.length).map((form) => form.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  return told.replace(new RegExp(patterns.join("|"), "gi"), "***");
 };
 
 const list = (value) => (Array.isArray(value) ? value : [value]).map((item) => encodeURIComponent(text(item))).join(",");
@@ -34,11 +50,14 @@ for (const field of operation.fields) {
   else if (field.in === "header") headers.set(field.name, Array.isArray(value) ? value.map(text).join(",") : text(value));
   else cookies.push(`${field.name}=${encodeURIComponent(text(value))}`);
 }
-for (const key of operation.keys) {
+const usesKeys = !operation.optional || operation.keys.every((key) => isSet(key.secret) && (key.username === undefined || isSet(key.username)));
+for (const key of usesKeys ? operation.keys : []) {
   if (key.kind === "bearer") headers.set("authorization", `Bearer ${secret(key.secret)}`);
   else if (key.kind === "basic") {
-    const bytes = new TextEncoder().encode(`${secret(key.username)}:${secret(key.secret)}`);
-    headers.set("authorization", `Basic ${btoa(String.fromCharCode(...bytes))}`);
+    const bytes = new TextEncoder().encode(`${setting(key.username)}:${secret(key.secret)}`);
+    const pair = btoa(String.fromCharCode(...bytes));
+    sent.push(pair);
+    headers.set("authorization", `Basic ${pair}`);
   } else if (key.kind === "header") headers.set(key.name, secret(key.secret));
   else if (key.kind === "query") url.searchParams.append(key.name, secret(key.secret));
   else cookies.push(`${key.name}=${encodeURIComponent(secret(key.secret))}`);
@@ -64,8 +83,12 @@ if (content !== undefined) {
 const response = await fetch(url, { method: operation.method, headers, body, redirect: "manual", signal: ctx.signal });
 const type = (response.headers.get("content-type") ?? "").split(";")[0].trim().toLowerCase();
 const isJson = type === "application/json" || type.endsWith("+json");
-if (response.status >= 300 && response.status < 400) throw new Error(`HTTP ${response.status}: a redirect to ${response.headers.get("location")}, which is not followed`);
-if (!response.ok) throw new Error(`HTTP ${response.status} ${response.statusText}: ${(await response.text()).slice(0, 2000)}`);
+if (response.status >= 300 && response.status < 400) {
+  const location = response.headers.get("location") ?? "";
+  const to = URL.canParse(location, url) ? new URL(location, url) : url;
+  throw new Error(`HTTP ${response.status}: a redirect to ${hidden(`${to.protocol}//${to.host}${to.pathname}`)}, which is not followed`);
+}
+if (!response.ok) throw new Error(`HTTP ${response.status} ${hidden(response.statusText)}: ${hidden(await response.text()).slice(0, 2000)}`);
 if (type.startsWith("image/") || type.startsWith("audio/")) {
   return { content: [{ type: type.slice(0, 5), data: await response.arrayBuffer(), mimeType: type }] };
 }
@@ -73,10 +96,5 @@ if (type !== "" && !isJson && !type.startsWith("text/") && !/xml|javascript|yaml
   return { content: [{ type: "resource", resource: { uri: operation.base, mimeType: type, blob: await response.arrayBuffer() } }] };
 }
 const answer = await response.text();
-if (answer === "") return `done (HTTP ${response.status})`;
-if (!isJson) return answer;
-try {
-  return JSON.parse(answer);
-} catch {
-  return answer;
-}
+// As text: read as JSON, it could look like a result of MCP, and its large numbers would become others.
+return answer === "" ? `done (HTTP ${response.status})` : hidden(answer);

@@ -1,7 +1,7 @@
 //! How an operation authenticates: with secrets, whose names are made of the names of its schemes.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::document::{Document, escaped};
 use super::name;
@@ -29,17 +29,23 @@ impl Key {
     }
 }
 
-/// The first of the ways to authenticate that can be gone.
-pub(super) fn keys(document: &Document, operation: &Value) -> Result<Vec<Key>, String> {
+/// The first of the ways to authenticate that can be gone, and whether the API also answers without. Where it does, a
+/// way with keys still comes first: it is what answers with more.
+pub(super) fn keys(document: &Document, operation: &Value) -> Result<(Vec<Key>, bool), String> {
     let ways = operation.get("security").or_else(|| document.root.get("security")).and_then(Value::as_array);
-    let Some(ways) = ways.filter(|ways| !ways.is_empty()) else { return Ok(Vec::new()) };
+    let Some(ways) = ways.filter(|ways| !ways.is_empty()) else { return Ok((Vec::new(), false)) };
+    let is_open = |way: &Value| way.as_object().is_some_and(Map::is_empty);
+    let optional = ways.iter().any(is_open);
     let mut problems = Vec::new();
-    for way in ways {
+    for way in ways.iter().filter(|way| !is_open(way)) {
         let schemes = way.as_object().into_iter().flatten();
         match schemes.map(|(scheme, _)| key(document, scheme)).collect() {
-            Ok(keys) => return Ok(keys),
+            Ok(keys) => return Ok((keys, optional)),
             Err(problem) => problems.push(problem),
         }
+    }
+    if optional {
+        return Ok((Vec::new(), false));
     }
     Err(problems.join("; "))
 }

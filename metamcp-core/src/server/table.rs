@@ -37,7 +37,7 @@ fn definitions() -> Vec<ToolEntry> {
         typed("search_mcp_tools", Read, Reads, "Finds tools of all servers by words. Look here before making a new one.", servers::search),
         typed("list_templates", Read, Reads, "Lists the templates a server can be made from.", servers::templates),
         typed("export_server", Read, Reads, "Shows a server's whole definition as one JSON document.", projects::export),
-        typed("import_openapi", Write, Adds, "Adds a tool for each operation of an API that an OpenAPI document describes. Afterwards set the secrets it names.", openapi::import).about(&["operations", "tags"]),
+        typed("import_openapi", Write, Changes, "Adds a tool for each operation of an API that an OpenAPI document describes. Afterwards set the secrets it names.", openapi::import).about(&["operations", "tags"]),
         typed("import_server", Write, Adds, "Creates a server from a definition.", servers::import),
     ]
 }

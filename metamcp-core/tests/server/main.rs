@@ -304,6 +304,11 @@ async fn an_api_becomes_tools() {
     client.data("set_secret", json!({ "serverId": "pets", "name": "PETSTORE_AUTH", "value": "v" })).await;
     let exported = client.data("export_server", json!({ "serverId": "pets" })).await;
     assert_eq!(exported["definition"]["egress"], json!(["eu.pets.example.com"]));
+    let again = |replace: bool| json!({ "serverId": "pets", "document": document, "operations": ["listPets"], "baseUrl": "https://us.example.com", "replace": replace });
+    let refused = client.failure("import_openapi", again(false)).await;
+    assert!(refused.starts_with("already_exists: ") && refused.contains("`replace`"), "{refused}");
+    let replaced = client.data("import_openapi", again(true)).await;
+    assert_eq!(replaced["secrets"], json!(["PETSTORE_AUTH_US_EXAMPLE_COM_41BF5813"]));
     let none = json!({ "serverId": "pets", "document": "nothing", "baseUrl": "nowhere" });
     assert!(client.failure("import_openapi", none).await.starts_with("invalid_definition: baseUrl is no URL"));
 }

@@ -23,6 +23,9 @@ pub(in crate::server) struct Import {
     /// Only these: operationId, or `GET /path`
     #[serde(default)]
     operations: Vec<String>,
+    /// Replace tools of an earlier import
+    #[serde(default)]
+    replace: bool,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -56,7 +59,9 @@ pub(in crate::server) async fn import(call: Call, params: Import) -> Result<Impo
     let skipped = import.skipped.iter();
     let skipped =
         skipped.map(|skipped| Skipped { operation: skipped.operation.clone(), reason: skipped.reason.clone() });
-    let record = call.edit(&key, |definition| import.add_to(definition)).await?;
+    let put = if params.replace { ApiImport::replace_in } else { ApiImport::add_to };
+    let record = call.edit(&key, |definition| put(&import, definition)).await?;
+    let import = import.beside(&record.definition);
     Ok(Imported {
         revision: record.revision.0,
         skipped: skipped.collect(),
