@@ -1,5 +1,7 @@
 //! Tools from a description of an API.
 
+use std::future::ready;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -51,7 +53,7 @@ pub(in crate::server) async fn import(call: Call, params: Import) -> Result<Impo
     let skipped = import.skipped.iter();
     let skipped =
         skipped.map(|skipped| Skipped { operation: skipped.operation.clone(), reason: skipped.reason.clone() });
-    let record = call.edit(&key, |definition| import.add_to(definition)).await?;
+    let record = call.edit(&key, |definition| ready(import.add_to(&definition))).await?;
     Ok(Imported {
         revision: record.revision.0,
         skipped: skipped.collect(),
