@@ -299,13 +299,12 @@ fn problems_soon(tool: Value) -> String {
 
 #[test]
 fn what_would_take_exponential_time_is_refused() {
-    let doubled = json!({ "$ref": "#/$defs/d0" });
     let with_default = |default: Value| {
         json!({ "parameters": { "type": "object", "$defs": either_node(),
             "properties": { "a": { "$ref": "#/$defs/n", "default": default } } } })
     };
     let of_nodes = json!({ "type": "object", "$defs": either_node(), "properties": { "a": { "$ref": "#/$defs/n" } } });
-    let unevaluated = (0..23).fold(json!({}), |inner, _| json!({ "allOf": [inner], "unevaluatedProperties": true }));
+    let unevaluated = (0..20).fold(json!({}), |inner, _| json!({ "allOf": [inner], "unevaluatedProperties": true }));
     let wide: serde_json::Map<_, _> = (0..8)
         .map(|index| {
             let next = json!({ "$ref": format!("#/$defs/w{}", index + 1) });
@@ -314,9 +313,9 @@ fn what_would_take_exponential_time_is_refused() {
         .chain([("w8".to_owned(), json!({}))])
         .collect();
     let alternative = json!({ "$ref": "#/$defs/w0" });
-    let chain: serde_json::Map<_, _> = (0..2000)
+    let chain: serde_json::Map<_, _> = (0..1500)
         .map(|index| (format!("c{index}"), json!({ "$ref": format!("#/$defs/c{}", index + 1) })))
-        .chain([("c2000".to_owned(), json!({}))])
+        .chain([("c1500".to_owned(), json!({}))])
         .collect();
     for (tool, place) in [
         (
@@ -337,16 +336,16 @@ fn what_would_take_exponential_time_is_refused() {
         (
             json!({ "parameters": { "type": "object", "$defs": doubling(60), "$ref": "#/$defs/d0",
                 "unevaluatedProperties": false } }),
-            "/parameters: refers to definitions",
+            "/parameters: would take too long",
         ),
         (
             json!({ "parameters": { "type": "object", "properties": { "a": unevaluated } } }),
-            "/parameters: refers to definitions",
+            "/parameters: would take too long",
         ),
         (
             json!({ "parameters": { "type": "object", "$defs": wide,
                 "anyOf": [alternative, alternative, alternative] } }),
-            "/parameters: refers to definitions",
+            "/parameters: would take too long",
         ),
         (
             json!({ "parameters": { "type": "object", "$defs": chain,

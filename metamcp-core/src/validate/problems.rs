@@ -71,9 +71,13 @@ impl Problems {
         self.found.len()
     }
 
-    /// Whether a check of so many steps may still be made. It counts as made then, and so does one that was refused
-    /// (`None`): to find that out takes as long.
-    pub(super) fn afford(&mut self, steps: Option<u64>, most: u64) -> bool {
+    /// Whether a check may still be made, by the steps that it takes: `None` if they are more than `most`. It counts as
+    /// made then, and so does one that was refused: to find that out takes as long.
+    pub(super) fn afford(&mut self, most: u64, steps: impl FnOnce() -> Option<u64>) -> bool {
+        if self.steps > STEPS {
+            return false;
+        }
+        let steps = steps();
         self.steps += steps.unwrap_or(most);
         steps.is_some() && self.steps <= STEPS
     }

@@ -16,12 +16,11 @@ const PROBLEMS_PER_INSTANCE: usize = 20;
 const NAMELESS: &str = "https://schema.invalid/document";
 
 /// Of a schema that takes too long to get ready.
-const BRANCHES: &str = "refers to definitions that refer to others more than once, and so on, which would take too long \
-    to check; have each definition refer to the next one once, or leave out `unevaluatedProperties` and \
-    `unevaluatedItems`";
+const BRANCHES: &str = "would take too long to check: definitions refer to others more than once, and those do again, \
+    within `anyOf`, `oneOf` or beside `unevaluatedProperties` or `unevaluatedItems`; refer to each only once";
 /// Of a value that takes too long to check.
-const LONG: &str = "would take too long to check, since the schema applies again and again to the same parts; let fewer \
-    alternatives (`anyOf`, `oneOf`, `allOf`, `$ref`) apply to the same value, or make it smaller or nest it less";
+const LONG: &str = "would take too long to check: the schema applies again and again to the same parts of it; let fewer \
+    of `anyOf`, `oneOf`, `allOf` and `$ref` apply to the same value, or make this smaller or nest it less";
 
 /// A schema that is ready to judge.
 #[derive(Debug)]
@@ -35,7 +34,7 @@ impl Verdict {
     /// schema stands or a value would be checked.
     pub(in crate::validate) fn noted(path: &Path, schema: &Value, problems: &mut Problems) -> Option<Self> {
         let workload = Workload::of(schema, &walk::walk(&Path::root(), schema, &mut Problems::default()));
-        if !problems.afford(workload.making([]), MOST_STEPS) {
+        if !problems.afford(MOST_STEPS, || workload.making([])) {
             problems.add(path, BRANCHES);
             return None;
         }
@@ -46,7 +45,7 @@ impl Verdict {
 
     /// Notes every problem of a value that stands at `path`.
     pub(in crate::validate) fn check(&self, path: &Path, value: &Value, what: &str, problems: &mut Problems) {
-        if !problems.afford(self.workload.checking("", value), MOST_STEPS) {
+        if !problems.afford(MOST_STEPS, || self.workload.checking("", value)) {
             return problems.add(path, LONG);
         }
         for (place, message) in problems_of(&self.validator, value) {
@@ -68,7 +67,7 @@ impl Verdict {
         let references: Vec<_> =
             defaults.iter().map(|(place, _)| json!({ "$ref": format!("{base}#{}", in_fragment(place)) })).collect();
         let (places, values): (Vec<_>, Vec<_>) = defaults.into_iter().unzip();
-        if !problems.afford(self.workload.making(places.iter().map(String::as_str)), MOST_STEPS) {
+        if !problems.afford(MOST_STEPS, || self.workload.making(places.iter().map(String::as_str))) {
             return problems.add(path, BRANCHES);
         }
         let all = json!({ "$defs": { "document": document }, "prefixItems": references });
@@ -97,11 +96,12 @@ impl Verdict {
         let mut left = MOST_STEPS;
         defaults.retain_mut(|(place, default)| {
             *default = completed(schema, place, default);
-            let steps = self.workload.checking(place, default).filter(|steps| *steps <= left);
-            let affordable = problems.afford(steps, MOST_STEPS);
-            if affordable {
-                left -= steps.unwrap_or_default();
-            } else {
+            let affordable = problems.afford(MOST_STEPS, || {
+                let steps = self.workload.checking(place, default).filter(|steps| *steps <= left)?;
+                left -= steps;
+                Some(steps)
+            });
+            if !affordable {
                 problems.add(&path.join(place).key("default"), LONG);
             }
             affordable

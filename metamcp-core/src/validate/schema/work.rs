@@ -18,7 +18,9 @@ use super::references;
 use super::walk::Outline;
 
 /// Most steps for one validator, and for one value.
-pub(super) const MOST_STEPS: u64 = 250_000;
+pub(super) const MOST_STEPS: u64 = 400_000;
+/// How many steps with a value take as long as one before: a schema is read, and its references are resolved.
+const MAKING: u64 = 4;
 /// Longest way through schemas and value: the crate recurses.
 const DEPTH: u32 = 500;
 /// The index of the document's root: its pointer is the empty one, which comes first.
@@ -101,7 +103,7 @@ impl Workload {
         let mut making = Making { schemas: &self.schemas, memos: [HashMap::new(), HashMap::new(), HashMap::new()] };
         let places = places.into_iter().filter_map(|place| self.places.get(place));
         let mut asked = [ROOT].into_iter().chain(self.targets.iter().copied()).chain(places.copied());
-        asked.try_fold(0, |steps, schema| within_most(steps + making.compiling(schema, 0)?))
+        asked.try_fold(0, |steps, schema| within_most(steps + MAKING * making.compiling(schema, 0)?))
     }
 
     /// The steps to find what is wrong with a value by the schema at this place, or `None` if they are too many.
@@ -119,31 +121,37 @@ impl Node {
         for (keyword, value) in keywords {
             let path = Path::root().join(place).key(keyword);
             let find = |path: &Path| places.get(path.as_str()).copied();
-            let map = || {
+            let map = || -> Vec<_> {
                 let names = value.as_object().into_iter().flat_map(Map::keys);
-                names.filter_map(|name| Some((name.clone(), find(&path.key(name))?)))
+                names.filter_map(|name| Some((name.clone(), find(&path.key(name))?))).collect()
             };
-            let list = || (0..value.as_array().map_or(0, Vec::len)).filter_map(|index| find(&path.index(index)));
+            let list = || -> Vec<_> {
+                let count = value.as_array().map_or(0, Vec::len);
+                (0..count).filter_map(|index| find(&path.index(index))).collect()
+            };
             match (keyword.as_str(), keywords::shape(keyword)) {
-                ("properties", _) => node.properties = map().collect(),
-                ("patternProperties", _) => node.patterns = map().map(|(_, schema)| schema).collect(),
+                ("properties", _) => node.properties = map().into_iter().collect(),
+                ("patternProperties", _) => node.patterns = map().into_iter().map(|(_, schema)| schema).collect(),
                 ("additionalProperties", _) => node.additional = find(&path),
                 ("propertyNames", _) => node.names = find(&path),
-                ("prefixItems", _) => node.prefix = list().collect(),
+                ("prefixItems", _) => node.prefix = list(),
                 ("items", _) => node.items = find(&path),
                 ("contains", _) => node.contains = find(&path),
                 ("unevaluatedProperties", _) => node.unevaluated_properties = find(&path),
                 ("unevaluatedItems", _) => node.unevaluated_items = find(&path),
-                ("allOf", _) => node.all_of = list().collect(),
+                ("allOf", _) => node.all_of = list(),
                 ("anyOf" | "oneOf", _) => {
-                    node.in_place.extend(list().map(|schema| (schema, Judged::Twice)));
-                    if list().nth(2).is_some() {
-                        node.alternatives.extend(list());
+                    let alternatives = list();
+                    node.in_place.extend(alternatives.iter().map(|&schema| (schema, Judged::Twice)));
+                    if alternatives.len() > 2 {
+                        node.alternatives.extend(alternatives);
                     }
                 }
                 ("not" | "if", _) => node.in_place.extend(find(&path).map(|schema| (schema, Judged::Twice))),
                 (_, Some(Shape::InPlace)) => node.in_place.extend(find(&path).map(|schema| (schema, Judged::Once))),
-                (_, Some(Shape::InPlaceMap)) => node.in_place.extend(map().map(|(_, schema)| (schema, Judged::Once))),
+                (_, Some(Shape::InPlaceMap)) => {
+                    node.in_place.extend(map().into_iter().map(|(_, schema)| (schema, Judged::Once)))
+                }
                 (_, Some(Shape::Enum | Shape::Names)) => node.own += size(value),
                 (_, Some(Shape::NamesByName)) => {
                     node.own += value.as_object().into_iter().flat_map(Map::values).map(size).sum::<u64>();
