@@ -30,6 +30,7 @@ use metamcp_examples::telemetry;
 use metamcp_local::{LocalConfig, control_socket};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use options::{Backend, Options};
@@ -40,9 +41,18 @@ const GRACE: Duration = Duration::from_secs(2);
 const TAKE_OVER_LIMIT: Duration = Duration::from_secs(60);
 /// More are not asked for, however many are allowed.
 const DESCRIPTORS: u64 = 65_536;
+/// How long threads that still work are waited for in the end.
+const WIND_UP: Duration = Duration::from_secs(2);
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn Error>> {
+    let runtime = Runtime::new()?;
+    let ended = runtime.block_on(run());
+    // What cannot be interrupted, such as a read of standard input or a long check, must not keep the process.
+    runtime.shutdown_timeout(WIND_UP);
+    ended
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let _telemetry = telemetry::start()?;
     let options = Options::read();
     raise_descriptor_limit();

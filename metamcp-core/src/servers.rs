@@ -1,5 +1,6 @@
 //! [`Servers`]: definitions in the registry.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -116,11 +117,21 @@ impl Servers {
     where
         F: Fn(&ServerDefinition) -> Result<ServerDefinition>,
     {
+        self.edit_by(key, |definition| ready(edit(&definition))).await
+    }
+
+    /// [`Self::edit`] by what takes its time.
+    pub(crate) async fn edit_by<F, E>(&self, key: &ServerKey, edit: F) -> Result<ServerRecord>
+    where
+        F: Fn(ServerDefinition) -> E,
+        E: Future<Output = Result<ServerDefinition>>,
+    {
         traced(verb!(INFO, "servers.edit", server = %key), async move {
             let mut tried = 1;
             loop {
                 let record = self.backends.registry.get_server(key).await?;
-                let edited = edit(&record.definition)?;
+                let edited = edit(record.definition.clone());
+                let edited = edited.await?;
                 if edited.name != record.definition.name {
                     return Err(renamed(&record, &edited));
                 }

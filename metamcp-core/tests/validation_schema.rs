@@ -3,6 +3,10 @@
 
 mod arbitrary;
 
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
 use arbitrary::arbitrary_json;
 use metamcp_core::{ServerDefinition, ValidDefinition, ValidationErrors, validate};
 use proptest::prelude::*;
@@ -258,6 +262,143 @@ proptest! {
     fn no_parameters_make_the_check_panic(parameters in arbitrary_json()) {
         if let Value::Object(parameters) = parameters {
             let _answer = problems_of_tool(&json!({ "parameters": parameters }));
+        }
+    }
+}
+
+/// Definitions of which each refers to the next one twice.
+fn doubling(count: usize) -> Value {
+    let mut definitions: serde_json::Map<_, _> = (0..count)
+        .map(|index| {
+            let next = json!({ "$ref": format!("#/$defs/d{}", index + 1) });
+            (format!("d{index}"), json!({ "allOf": [next, next] }))
+        })
+        .collect();
+    definitions.insert(format!("d{count}"), json!({}));
+    definitions.into()
+}
+
+/// An object within an object, each of two kinds.
+fn either_node() -> Value {
+    let node = json!({ "type": "object", "properties": { "x": { "$ref": "#/$defs/n" } }, "required": ["x"] });
+    let mut titled = node.clone();
+    titled["title"] = json!("The same");
+    json!({ "n": { "anyOf": [node, titled, { "type": "null" }] } })
+}
+
+fn nested(depth: usize, innermost: Value) -> Value {
+    (0..depth).fold(innermost, |inner, _| json!({ "x": inner }))
+}
+
+/// The problems of a tool, or a failure where they do not come: what takes exponential time takes for ever.
+fn problems_soon(tool: Value) -> String {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(problems_of_tool(&tool)));
+    receiver.recv_timeout(Duration::from_secs(120)).unwrap()
+}
+
+#[test]
+fn what_would_take_exponential_time_is_refused() {
+    let with_default = |default: Value| {
+        json!({ "parameters": { "type": "object", "$defs": either_node(),
+            "properties": { "a": { "$ref": "#/$defs/n", "default": default } } } })
+    };
+    let of_nodes = json!({ "type": "object", "$defs": either_node(), "properties": { "a": { "$ref": "#/$defs/n" } } });
+    let unevaluated = (0..20).fold(json!({}), |inner, _| json!({ "allOf": [inner], "unevaluatedProperties": true }));
+    let wide: serde_json::Map<_, _> = (0..8)
+        .map(|index| {
+            let next = json!({ "$ref": format!("#/$defs/w{}", index + 1) });
+            (format!("w{index}"), json!({ "allOf": vec![next; 50] }))
+        })
+        .chain([("w8".to_owned(), json!({}))])
+        .collect();
+    let alternative = json!({ "$ref": "#/$defs/w0" });
+    let chain: serde_json::Map<_, _> = (0..1500)
+        .map(|index| (format!("c{index}"), json!({ "$ref": format!("#/$defs/c{}", index + 1) })))
+        .chain([("c1500".to_owned(), json!({}))])
+        .collect();
+    for (tool, place) in [
+        (
+            json!({ "parameters": { "type": "object", "$defs": doubling(60),
+                "properties": { "a": { "$ref": "#/$defs/d0", "default": 1 } } } }),
+            "/parameters/properties/a/default: would take too long",
+        ),
+        (with_default(nested(18, json!(null))), "/parameters/properties/a/default: would take too long"),
+        (with_default(nested(40, json!(1))), "/parameters/properties/a/default: would take too long"),
+        (
+            json!({ "parameters": of_nodes, "examples": [{ "arguments": { "a": nested(40, json!(1)) }, "expected": 1 }] }),
+            "/examples/0/arguments: would take too long",
+        ),
+        (
+            json!({ "outputSchema": of_nodes, "examples": [{ "arguments": {}, "expected": { "a": nested(40, json!(1)) } }] }),
+            "/examples/0/expected: would take too long",
+        ),
+        (
+            json!({ "parameters": { "type": "object", "$defs": doubling(60), "$ref": "#/$defs/d0",
+                "unevaluatedProperties": false } }),
+            "/parameters: would take too long",
+        ),
+        (
+            json!({ "parameters": { "type": "object", "properties": { "a": unevaluated } } }),
+            "/parameters: would take too long",
+        ),
+        (
+            json!({ "parameters": { "type": "object", "$defs": wide,
+                "anyOf": [alternative, alternative, alternative] } }),
+            "/parameters: would take too long",
+        ),
+        (
+            json!({ "parameters": { "type": "object", "$defs": chain,
+                "properties": { "a": { "$ref": "#/$defs/c0", "default": 1 } } } }),
+            "/parameters/properties/a/default: would take too long",
+        ),
+    ] {
+        let told = problems_soon(tool);
+        assert!(told.contains(place), "{place:?} is not in {told}");
+    }
+}
+
+#[test]
+fn what_is_large_or_deep_is_still_checked() {
+    let any = json!({ "any": { "anyOf": [
+        { "type": ["string", "number", "boolean", "null"] },
+        { "type": "array", "items": { "$ref": "#/$defs/any" } },
+        { "type": "object", "additionalProperties": { "$ref": "#/$defs/any" } }
+    ] } });
+    let tree = json!({ "node": { "type": "object", "required": ["name"], "unevaluatedProperties": false, "properties": {
+        "name": { "type": "string" }, "children": { "type": "array", "items": { "$ref": "#/$defs/node" } } } } });
+    let leaf = json!({ "name": "leaf", "children": [] });
+    let deep = (0..20).fold(leaf.clone(), |inner, _| json!({ "name": "inner", "children": [leaf, inner] }));
+    let properties: serde_json::Map<_, _> = (0..1000)
+        .map(|index| (format!("p{index}"), json!({ "type": "string", "maxLength": 9, "default": "a" })))
+        .collect();
+    for (definitions, schema, good, bad) in [
+        (any.clone(), json!({ "$ref": "#/$defs/any" }), nested(19, json!([1, "a", null])), None),
+        (any, json!({ "type": "array", "items": { "type": "string" } }), json!(vec!["a"; 10_000]), Some(json!([1]))),
+        (
+            json!({}),
+            json!({ "type": "array", "items": { "anyOf": [{ "type": "number" }, { "type": "null" }] } }),
+            json!(vec![1; 20_000]),
+            Some(json!(["a"])),
+        ),
+        (tree, json!({ "$ref": "#/$defs/node" }), deep, Some(json!({ "name": "a", "other": 1 }))),
+        // What is referred to twice and judges nothing here is no matter.
+        (doubling(60), json!({}), json!(1), None),
+        (
+            json!({}),
+            json!({ "type": "object", "properties": properties }),
+            json!({ "p1": "b" }),
+            Some(json!({ "p1": 1 })),
+        ),
+    ] {
+        let tool = |value: Value| {
+            json!({ "parameters": { "type": "object", "$defs": definitions, "properties": { "a": schema } },
+                "examples": [{ "arguments": { "a": value }, "expected": 1 }] })
+        };
+        assert_eq!(problems_soon(tool(good)), "", "{schema}");
+        if let Some(bad) = bad {
+            let told = problems_soon(tool(bad));
+            assert!(told.contains("does not match the tool's parameters"), "{schema}: {told}");
         }
     }
 }

@@ -10,15 +10,19 @@ use crate::{Error, ErrorKind, Result};
 
 impl Call {
     /// Changes a server's definition, which may not come to reach further than its writer may let it.
-    pub(super) async fn edit(
+    pub(super) async fn edit<E>(
         &self,
         key: &ServerKey,
-        edit: impl Fn(&ServerDefinition) -> Result<ServerDefinition> + Send,
-    ) -> Result<ServerRecord> {
-        let servers = self.meta.servers();
-        let edited = servers.edit(key, move |definition| {
-            let edited = edit(definition)?;
-            self.check_reach(Some(definition), &edited)?;
+        edit: impl Fn(ServerDefinition) -> E + Send + Sync,
+    ) -> Result<ServerRecord>
+    where
+        E: Future<Output = Result<ServerDefinition>> + Send,
+    {
+        let (servers, edit) = (self.meta.servers(), &edit);
+        let edited = servers.edit_by(key, move |definition| async move {
+            let edited = edit(definition.clone());
+            let edited = edited.await?;
+            self.check_reach(Some(&definition), &edited)?;
             Ok(edited)
         });
         edited.await

@@ -3,6 +3,9 @@
 use super::errors::{Problem, ValidationErrors};
 pub(super) use crate::text::quote;
 
+/// Most steps that checks against schemas may take for one definition: a few seconds.
+const STEPS: u64 = 20_000_000;
+
 /// A place in the definition: a JSON pointer that grows on the way down.
 #[derive(Debug, Clone)]
 pub(super) struct Path(String);
@@ -46,7 +49,11 @@ impl Path {
 
 /// The problems found so far.
 #[derive(Debug, Default)]
-pub(super) struct Problems(Vec<Problem>);
+pub(super) struct Problems {
+    found: Vec<Problem>,
+    /// Steps that checks against schemas took so far.
+    steps: u64,
+}
 
 impl Problems {
     /// Notes that something is wrong at `path`.
@@ -56,12 +63,23 @@ impl Problems {
 
     /// Notes a problem that is complete already.
     pub(super) fn push(&mut self, problem: Problem) {
-        self.0.push(problem);
+        self.found.push(problem);
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.found.len()
+    }
+
+    /// Whether a check may still be made, by the steps that it takes: `None` if they are more than `most`. It counts as
+    /// made then, and so does one that was refused: to find that out takes as long.
+    pub(super) fn afford(&mut self, most: u64, steps: impl FnOnce() -> Option<u64>) -> bool {
+        if self.steps > STEPS {
+            return false;
+        }
+        let steps = steps();
+        self.steps += steps.unwrap_or(most);
+        steps.is_some() && self.steps <= STEPS
     }
 
     /// `value` checked by its own `FromStr`; its error becomes a problem.
@@ -78,14 +96,15 @@ impl Problems {
 
     /// Adds the problems of a part that was looked at earlier than its place.
     pub(super) fn append(&mut self, mut other: Self) {
-        self.0.append(&mut other.0);
+        self.found.append(&mut other.found);
+        self.steps += other.steps;
     }
 
     /// The checked value, or every problem that kept it from being one.
     pub(super) fn finish<T>(self, checked: Option<T>) -> Result<T, ValidationErrors> {
         match checked {
-            Some(value) => ValidationErrors::check(self.0).map(|()| value),
-            None => Err(ValidationErrors::from_problems(self.0)),
+            Some(value) => ValidationErrors::check(self.found).map(|()| value),
+            None => Err(ValidationErrors::from_problems(self.found)),
         }
     }
 }

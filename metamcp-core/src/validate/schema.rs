@@ -13,6 +13,7 @@ mod references;
 mod shorthand;
 mod verdict;
 mod walk;
+mod work;
 
 pub(super) use keywords::is_on_every_object;
 pub(super) use verdict::Verdict;
@@ -104,12 +105,9 @@ fn check(path: &Path, schema: &Value, problems: &mut Problems) {
         check_meta_schema(path, schema, problems);
     }
     if problems.len() == before
-        && let Err(message) = Verdict::of(schema)
+        && let Some(verdict) = Verdict::noted(path, schema, problems)
     {
-        problems.add(path, format!("cannot be checked: {message}"));
-    }
-    if problems.len() == before {
-        verdict::check_defaults(path, schema, problems);
+        verdict.check_defaults(path, schema, problems);
     }
 }
 

@@ -109,6 +109,7 @@ impl fmt::Debug for PassingBody {
 mod tests {
     use http::Request;
     use http_body_util::BodyExt;
+    use metamcp_core::{Error, ErrorKind};
     use serde_json::{Value, json};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixListener;
@@ -129,12 +130,16 @@ mod tests {
         });
         let mut connection = Connection::open(&path).await.unwrap();
         let answer = connection.send(Request::new(Full::default())).await.ok().unwrap();
-        let farewell: Farewell = Box::pin(async { reply::failed_event(&json!(1), "ended") });
+        let farewell: Farewell = Box::pin(async { reply::failed_event(&json!(1), &ended()) });
         let exchange = Exchange { call: None, connection, farewell: Some(farewell) };
         let sent = PassingBody::new(answer.into_body(), exchange).collect().await.unwrap().to_bytes();
         server.await.unwrap();
         let last = std::str::from_utf8(&sent).unwrap().trim_end().rsplit("\n\n").next().unwrap();
         let data: Value = serde_json::from_str(last.strip_prefix("event: message\ndata: ").unwrap()).unwrap();
-        assert_eq!((&data["id"], &data["error"]["message"]), (&json!(1), &json!("ended")));
+        assert_eq!((&data["id"], &data["error"]["message"]), (&json!(1), &json!(ended().to_string())));
+    }
+
+    fn ended() -> Error {
+        Error::new(ErrorKind::Unavailable, "ended")
     }
 }

@@ -14,7 +14,8 @@ use params::{
 use crate::definition::ServerDefinition;
 use crate::registry::ServerRecord;
 use crate::server::call::{Call, ServerArg};
-use crate::validate::{Problem, ValidationErrors, validate_json};
+use crate::validate::{Problem, ValidationErrors};
+use crate::validated::validated_json;
 use crate::{Error, ErrorKind, Result, edit};
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -146,9 +147,10 @@ impl Section {
 
 async fn add(call: &Call, server: &ServerArg, section: Section, item: Map<String, Value>) -> Result<Edited> {
     let key = call.server(server).await?;
-    let edited = call.edit(&key, |definition| {
-        check(definition, section, &item)?;
-        section.add(definition, Value::Object(item.clone()))
+    let item = &item;
+    let edited = call.edit(&key, |definition| async move {
+        check(&definition, section, item).await?;
+        section.add(&definition, Value::Object(item.clone()))
     });
     Ok(edited.await?.into())
 }
@@ -162,13 +164,14 @@ async fn update(
     given: Map<String, Value>,
 ) -> Result<Edited> {
     let key = call.server(server).await?;
-    let edited = call.edit(&key, |definition| {
+    let given = &given;
+    let edited = call.edit(&key, |definition| async move {
         let new_name = new_name.unwrap_or(name);
-        let renamed = section.rename(definition, name, new_name)?;
+        let renamed = section.rename(&definition, name, new_name)?;
         let mut item = item_of(&renamed, section, new_name).1;
-        change(&mut item, section, &given, call.nulls());
+        change(&mut item, section, given, call.nulls());
         item.insert("name".to_owned(), new_name.into());
-        check(&renamed, section, &item)?;
+        check(&renamed, section, &item).await?;
         section.update(&renamed, Value::Object(item))
     });
     Ok(edited.await?.into())
@@ -202,7 +205,7 @@ fn fields(params: &impl Serialize, section: Section) -> Map<String, Value> {
 
 /// Checks the definition with this item in it, so that all its problems are known at once, with pointers into the
 /// arguments of the call.
-fn check(definition: &ServerDefinition, section: Section, item: &Map<String, Value>) -> Result<()> {
+async fn check(definition: &ServerDefinition, section: Section, item: &Map<String, Value>) -> Result<()> {
     let name = item.get("name").and_then(Value::as_str).unwrap_or_default();
     let (index, _) = item_of(definition, section, name);
     let mut candidate = as_json(definition);
@@ -213,7 +216,8 @@ fn check(definition: &ServerDefinition, section: Section, item: &Map<String, Val
             None => items.as_array_mut().into_iter().for_each(|items| items.push(Value::Object(item.clone()))),
         }
     }
-    let Err(errors) = validate_json(&candidate) else { return Ok(()) };
+    let Err(error) = validated_json(candidate).await else { return Ok(()) };
+    let Some(errors) = error.validation() else { return Err(error) };
     let prefix = format!("/{}/{index}", section.field());
     let problems = errors.problems().iter().map(|problem| as_argument(problem, &prefix, section)).collect();
     Ok(ValidationErrors::check(problems)?)

@@ -1,5 +1,7 @@
 //! Tools from a description of an API.
 
+use std::future::ready;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
@@ -60,7 +62,7 @@ pub(in crate::server) async fn import(call: Call, params: Import) -> Result<Impo
     let skipped =
         skipped.map(|skipped| Skipped { operation: skipped.operation.clone(), reason: skipped.reason.clone() });
     let put = if params.replace { ApiImport::replace_in } else { ApiImport::add_to };
-    let record = call.edit(&key, |definition| put(&import, definition)).await?;
+    let record = call.edit(&key, |definition| ready(put(&import, &definition))).await?;
     let import = import.beside(&record.definition);
     Ok(Imported {
         revision: record.revision.0,

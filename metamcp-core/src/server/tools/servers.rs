@@ -18,7 +18,6 @@ use crate::registry::{ListOptions, RecordStatus, ServerRecord, ServerSummary};
 use crate::server::call::{Call, ServerArg};
 use crate::server::visible;
 use crate::servers::FoundTool;
-use crate::validate::validate_json;
 use crate::validated::validated_json;
 use crate::{Error, ErrorKind, Result};
 
@@ -105,16 +104,17 @@ pub(in crate::server) async fn update(call: Call, params: UpdateServer) -> Resul
         return Err(Error::new(ErrorKind::Unsupported, format!("{field:?} is no setting"))
             .with_help("a name is fixed; tools, resources and prompts have their own add_, update_ and remove_"));
     }
-    let edited = call.edit(&key, |definition| {
+    let settings = &params.settings;
+    let edited = call.edit(&key, |definition| async move {
         let mut changed = serde_json::to_value(definition).unwrap_or_default();
-        for (field, value) in &params.settings {
+        for (field, value) in settings {
             let fields = changed.as_object_mut();
             match value {
                 Value::Null => fields.and_then(|fields| fields.remove(field)),
                 value => fields.and_then(|fields| fields.insert(field.clone(), value.clone())),
             };
         }
-        Ok(validate_json(&changed)?.written().clone())
+        Ok(validated_json(changed).await?.written().clone())
     });
     Ok(edited.await?.into())
 }

@@ -32,7 +32,7 @@ fn place(path: &Path, reference: &Reference) -> Path {
 }
 
 /// The schemas that a reference may name, by local pointer: one, and for a `$dynamicRef` all that may come before it.
-fn resolve<'a>(outline: &'a Outline, reference: &Reference) -> Result<Vec<&'a str>, String> {
+pub(super) fn resolve<'a>(outline: &'a Outline, reference: &Reference) -> Result<Vec<&'a str>, String> {
     let text = &reference.text;
     let elsewhere = || {
         let hint = "copy the definition to `$defs` and write \"#/$defs/NAME\"";

@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::super::problems::{Path, Problems};
 use super::keywords::{self, Shape};
-use super::{multiple_of, pattern};
+use super::work::{MOST_STEPS, Workload};
+use super::{multiple_of, pattern, walk};
 use crate::number::as_doubles;
 
 /// Problems reported for one value.
@@ -14,76 +15,119 @@ const PROBLEMS_PER_INSTANCE: usize = 20;
 /// The URI of a document without one.
 const NAMELESS: &str = "https://schema.invalid/document";
 
+/// Of a schema that takes too long to get ready.
+const BRANCHES: &str = "would take too long to check: definitions refer to others more than once, and those do again, \
+    within `anyOf`, `oneOf` or beside `unevaluatedProperties` or `unevaluatedItems`; refer to each only once";
+/// Of a value that takes too long to check.
+const LONG: &str = "would take too long to check: the schema applies again and again to the same parts of it; let fewer \
+    of `anyOf`, `oneOf`, `allOf` and `$ref` apply to the same value, or make this smaller or nest it less";
+
 /// A schema that is ready to judge.
 #[derive(Debug)]
-pub(in crate::validate) struct Verdict(Validator);
+pub(in crate::validate) struct Verdict {
+    validator: Validator,
+    workload: Workload,
+}
 
 impl Verdict {
-    /// The verdict of a schema that was found good; what its validator cannot do is the error.
-    pub(super) fn of(schema: &Value) -> Result<Self, String> {
-        let mirrored = mirror(schema)?;
-        let options = jsonschema::options()
-            .with_draft(Draft::Draft202012)
-            .offline()
-            .should_validate_formats(true)
-            .with_email_options(EmailOptions::default().without_display_text())
-            .with_keyword("multipleOf", multiple_of::keyword)
-            .with_format("json-pointer-uri-fragment", is_pointer_fragment)
-            .with_format("regex", super::walk::is_pattern);
-        options.build(&mirrored).map(Self).map_err(|error| explain(&error))
-    }
-
-    /// The same; an error is noted at `path`, which is where a value would be checked.
+    /// The verdict of a schema that was found good; what its validator cannot do is noted at `path`, which is where the
+    /// schema stands or a value would be checked.
     pub(in crate::validate) fn noted(path: &Path, schema: &Value, problems: &mut Problems) -> Option<Self> {
-        Self::of(schema).map_err(|message| problems.add(path, format!("cannot be checked: {message}"))).ok()
+        let workload = Workload::of(schema, &walk::walk(&Path::root(), schema, &mut Problems::default()));
+        if !problems.afford(MOST_STEPS, || workload.making([])) {
+            problems.add(path, BRANCHES);
+            return None;
+        }
+        let validator =
+            validator(schema).map_err(|message| problems.add(path, format!("cannot be checked: {message}")));
+        Some(Self { validator: validator.ok()?, workload })
     }
 
     /// Notes every problem of a value that stands at `path`.
     pub(in crate::validate) fn check(&self, path: &Path, value: &Value, what: &str, problems: &mut Problems) {
-        for (place, message) in self.problems_of(value) {
+        if !problems.afford(MOST_STEPS, || self.workload.checking("", value)) {
+            return problems.add(path, LONG);
+        }
+        for (place, message) in problems_of(&self.validator, value) {
             problems.add(&path.join(&place), format!("{what}: {message}"));
         }
     }
 
-    /// The problems of a value, each with its place.
-    fn problems_of(&self, value: &Value) -> Vec<(String, String)> {
-        let value = as_doubles(value);
-        let errors = self.0.iter_errors(&value).filter(|error| !is_too_much(error)).take(PROBLEMS_PER_INSTANCE);
-        errors.map(|error| (error.instance_path().as_str().to_owned(), explain(&error))).collect()
+    /// Checks that every `default` in the schema itself is as the schema next to it wants it.
+    pub(super) fn check_defaults(&self, path: &Path, schema: &Value, problems: &mut Problems) {
+        let defaults = self.checkable_defaults(path, schema, problems);
+        if defaults.is_empty() {
+            return;
+        }
+        let mut document = schema.clone();
+        let Some(members) = document.as_object_mut() else { return };
+        let id = members.entry("$id").or_insert_with(|| NAMELESS.into()).clone();
+        let base = id.as_str().unwrap_or(NAMELESS);
+        // One schema for all of them at once: the item of each default refers to the schema that it stands in.
+        let references: Vec<_> =
+            defaults.iter().map(|(place, _)| json!({ "$ref": format!("{base}#{}", in_fragment(place)) })).collect();
+        let (places, values): (Vec<_>, Vec<_>) = defaults.into_iter().unzip();
+        if !problems.afford(MOST_STEPS, || self.workload.making(places.iter().map(String::as_str))) {
+            return problems.add(path, BRANCHES);
+        }
+        let all = json!({ "$defs": { "document": document }, "prefixItems": references });
+        match validator(&all) {
+            Ok(validator) => {
+                for (place, message) in problems_of(&validator, &Value::Array(values)) {
+                    let (index, inner) = place[1..]
+                        .split_once('/')
+                        .map_or((&place[1..], String::new()), |(index, inner)| (index, format!("/{inner}")));
+                    let Some(schema) = index.parse().ok().and_then(|index: usize| places.get(index)) else {
+                        continue;
+                    };
+                    let place = path.join(schema).key("default").join(&inner);
+                    problems.add(&place, format!("does not match its own schema: {message}"));
+                }
+            }
+            Err(message) => problems.add(path, format!("has defaults that cannot be checked: {message}")),
+        }
+    }
+
+    /// Every default as it is checked, with the place of its schema; those that take too long are noted instead.
+    fn checkable_defaults(&self, path: &Path, schema: &Value, problems: &mut Problems) -> Vec<(String, Value)> {
+        let mut defaults = Vec::new();
+        find_defaults(schema, &mut String::new(), &mut defaults);
+        // They are checked at once, and so must not be too much together.
+        let mut left = MOST_STEPS;
+        defaults.retain_mut(|(place, default)| {
+            *default = completed(schema, place, default);
+            let affordable = problems.afford(MOST_STEPS, || {
+                let steps = self.workload.checking(place, default).filter(|steps| *steps <= left)?;
+                left -= steps;
+                Some(steps)
+            });
+            if !affordable {
+                problems.add(&path.join(place).key("default"), LONG);
+            }
+            affordable
+        });
+        defaults
     }
 }
 
-/// Checks that every `default` in a schema that was found good is as the schema next to it wants it.
-pub(super) fn check_defaults(path: &Path, schema: &Value, problems: &mut Problems) {
-    let mut defaults = Vec::new();
-    find_defaults(schema, &mut String::new(), &mut defaults);
-    if defaults.is_empty() {
-        return;
-    }
-    let mut document = schema.clone();
-    let Some(members) = document.as_object_mut() else { return };
-    let id = members.entry("$id").or_insert_with(|| NAMELESS.into()).clone();
-    let base = id.as_str().unwrap_or(NAMELESS);
-    // One schema for all of them at once: the item of each default refers to the schema that it stands in.
-    let references: Vec<_> =
-        defaults.iter().map(|(place, _)| json!({ "$ref": format!("{base}#{}", in_fragment(place)) })).collect();
-    let values: Vec<_> = defaults.iter().map(|(place, value)| completed(schema, place, value)).collect();
-    let all = json!({ "$defs": { "document": document }, "prefixItems": references });
-    match Verdict::of(&all) {
-        Ok(verdict) => {
-            for (place, message) in verdict.problems_of(&Value::Array(values)) {
-                let (index, inner) = place[1..]
-                    .split_once('/')
-                    .map_or((&place[1..], String::new()), |(index, inner)| (index, format!("/{inner}")));
-                let Some((schema, _)) = index.parse().ok().and_then(|index: usize| defaults.get(index)) else {
-                    continue;
-                };
-                let place = path.join(schema).key("default").join(&inner);
-                problems.add(&place, format!("does not match its own schema: {message}"));
-            }
-        }
-        Err(message) => problems.add(path, format!("has defaults that cannot be checked: {message}")),
-    }
+fn validator(schema: &Value) -> Result<Validator, String> {
+    let mirrored = mirror(schema)?;
+    let options = jsonschema::options()
+        .with_draft(Draft::Draft202012)
+        .offline()
+        .should_validate_formats(true)
+        .with_email_options(EmailOptions::default().without_display_text())
+        .with_keyword("multipleOf", multiple_of::keyword)
+        .with_format("json-pointer-uri-fragment", is_pointer_fragment)
+        .with_format("regex", walk::is_pattern);
+    options.build(&mirrored).map_err(|error| explain(&error))
+}
+
+/// The problems of a value, each with its place.
+fn problems_of(validator: &Validator, value: &Value) -> Vec<(String, String)> {
+    let value = as_doubles(value);
+    let errors = validator.iter_errors(&value).filter(|error| !is_too_much(error)).take(PROBLEMS_PER_INSTANCE);
+    errors.map(|error| (error.instance_path().as_str().to_owned(), explain(&error))).collect()
 }
 
 /// A default with the defaults of its own members, as the runtime fills them in.
