@@ -15,7 +15,7 @@ use crate::{Error, ErrorKind, Result};
 pub const LEASE_TIME: Duration = Duration::from_secs(30);
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 /// How long a lease is waited for that somebody else holds: longer than one lasts that nobody renews.
-const PATIENCE: Duration = Duration::from_secs(TTL.as_secs() + 5);
+const PATIENCE: Duration = Duration::from_secs(LEASE_TIME.as_secs() + 5);
 /// Until it is asked for again: the first pause and the longest; each is twice as long as the one before.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// What a step begins with at least: time for the request that takes it.

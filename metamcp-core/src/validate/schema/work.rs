@@ -150,7 +150,7 @@ impl Node {
                 ("not" | "if", _) => node.in_place.extend(find(&path).map(|schema| (schema, Judged::Twice))),
                 (_, Some(Shape::InPlace)) => node.in_place.extend(find(&path).map(|schema| (schema, Judged::Once))),
                 (_, Some(Shape::InPlaceMap)) => {
-                    node.in_place.extend(map().into_iter().map(|(_, schema)| (schema, Judged::Once)))
+                    node.in_place.extend(map().into_iter().map(|(_, schema)| (schema, Judged::Once)));
                 }
                 (_, Some(Shape::Enum | Shape::Names)) => node.own += size(value),
                 (_, Some(Shape::NamesByName)) => {
@@ -227,7 +227,7 @@ impl Making<'_> {
     /// Which properties it fixes, as an alternative among others.
     fn comparing(&mut self, schema: usize, depth: u32) -> Option<u64> {
         self.once(2, schema, depth, |making, node, depth| {
-            let mut parts = node.all_of.iter().chain(&node.references);
+            let parts = node.all_of.iter().chain(&node.references);
             parts.copied().try_fold(1, |steps, part| within_most(steps + making.comparing(part, depth)?))
         })
     }
