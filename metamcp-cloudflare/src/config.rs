@@ -34,7 +34,7 @@ const DEFAULT_SETTLE_TIME: Duration = Duration::from_secs(30);
 /// use metamcp_cloudflare::CloudflareConfig;
 /// use metamcp_core::SecretString;
 ///
-/// let token = SecretString::from("an API token");
+/// let token = SecretString::from("an-api-token");
 /// let config = CloudflareConfig::new("0123456789abcdef0123456789abcdef", token)?
 ///     .with_database("meta-mcp-staging")
 ///     .with_dispatch_namespace("staging")?;
