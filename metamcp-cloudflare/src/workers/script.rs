@@ -308,7 +308,9 @@ impl OwnScript<'_> {
                 if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::TimedOut | ErrorKind::Unexpected) =>
             {
                 let now = self.scripts().versions(self.name()).await?;
-                let new = now.into_iter().find(|new| before.iter().all(|known| known.id != new.id));
+                let is_new = |upload: &Version| before.iter().all(|known| known.id != upload.id);
+                // Somebody may have uploaded another one by hand meanwhile.
+                let new = now.into_iter().find(|new| is_new(new) && upload.carries(&new.annotations));
                 match new {
                     Some(new) => Ok(new.id),
                     None if error.kind() == ErrorKind::Unexpected => Err(error),

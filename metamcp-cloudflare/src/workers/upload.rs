@@ -1,6 +1,6 @@
 //! What an upload says: the multipart form's `metadata` as typed data, and the modules.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -51,7 +51,7 @@ struct Metadata {
     migrations: Option<Migrations>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tags: Vec<String>,
-    annotations: Value,
+    annotations: BTreeMap<&'static str, String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -123,10 +123,15 @@ impl Upload {
             keep_bindings: Vec::new(),
             migrations: None,
             tags: Vec::new(),
-            annotations: json!({}),
+            annotations: BTreeMap::new(),
         };
         let module = Module { kind: ModuleKind::EsModule, content: source.into() };
         Self { metadata, modules: vec![("index.js".to_owned(), module)] }
+    }
+
+    /// Whether what was uploaded with these annotations is this.
+    pub(super) fn carries(&self, annotations: &BTreeMap<String, String>) -> bool {
+        self.metadata.annotations.iter().all(|(name, value)| annotations.get(*name) == Some(value))
     }
 
     /// With a further module, by the name that others import it by.
@@ -278,8 +283,8 @@ fn resource(name: &EnvName, binding: &Binding) -> Option<Value> {
     })
 }
 
-fn annotations(version: &str, secrets: &str) -> Value {
-    json!({ VERSION_ANNOTATION: version, SECRETS_ANNOTATION: secrets })
+fn annotations(version: &str, secrets: &str) -> BTreeMap<&'static str, String> {
+    BTreeMap::from([(VERSION_ANNOTATION, version.to_owned()), (SECRETS_ANNOTATION, secrets.to_owned())])
 }
 
 /// Uploads know no JSON modules: such a one becomes a script that gives the same value.

@@ -105,8 +105,9 @@ impl DockerEnvironment {
             killer.kill_now().await?;
             return Err(overdue(command, &output));
         };
-        killer.disarm();
+        // If the engine broke off, the command may still run: it is killed before the next one begins.
         let exit_code = exit_code?;
+        killer.disarm();
         if exit_code == 137 && !self.container.is_running().await? {
             return Err(self.ended());
         }

@@ -58,7 +58,7 @@ export interface Catalog {
 const DEFAULT_CONCURRENCY = 64;
 
 export function createCatalog({ definition: generated, bodies, firstBodyLine }: Generated, extension: Extension): Catalog {
-  const definition = generated as Definition;
+  const definition = frozen(generated) as Definition;
   const serverSlots = new Slots(definition.limits.concurrency ?? DEFAULT_CONCURRENCY);
 
   function bind(label: string, module: string, limits: Limits): BoundBody {
@@ -140,4 +140,11 @@ function listedTemplate({ limits, body, cache, completion, uri, uriTemplate, ...
 
 function listedPrompt({ limits, body, template, ...listed }: PromptDefinition): Prompt {
   return { ...listed, arguments: listed.arguments.map(({ completion, ...argument }) => argument) };
+}
+
+/** Bodies can import `definition.json` themselves: none may change what the server says of itself. */
+function frozen<Value>(value: Value): Value {
+  if (typeof value !== "object" || value === null || Object.isFrozen(value)) return value;
+  Object.values(value).forEach(frozen);
+  return Object.freeze(value);
 }

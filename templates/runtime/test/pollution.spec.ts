@@ -13,6 +13,7 @@ const POLLUTIONS: Record<string, string> = {
   object_prototype_then: "Object.prototype.then = (resolve) => resolve('polluted');",
   to_json: "Object.prototype.toJSON = () => 'polluted'; String.prototype.toJSON = () => 'polluted';",
   defined: "Object.defineProperty(Object.prototype, 'type', { get() { throw new Error('polluted'); }, set() {} });",
+  definition: "(await import('../definition.json')).default.tools[1].inputSchema.properties = { key: {} };",
   json: "JSON.stringify = () => { throw new Error('polluted'); }; JSON.parse = () => null;",
   arrays: "for (const name of ['map', 'push', 'includes', 'filter', 'some', 'every', 'join']) Array.prototype[name] = () => 0;",
   iterators: "Array.prototype[Symbol.iterator] = function* () {};",
