@@ -36,6 +36,23 @@ async fn an_agent_does_the_whole_loop_over_http_with_the_key_of_the_first_start(
     again.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_fails_makes_no_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut failing = command(&["--http", &address, "--data-dir", folder.path().to_str().unwrap()], &[]);
+    let failed = failing.stderr(std::process::Stdio::null()).output().await.unwrap();
+    assert!(!failed.status.success());
+    assert_eq!(String::from_utf8_lossy(&failed.stdout), "");
+    let server = Http::start(folder.path()).await;
+    let key = server.admin_key.clone().expect("the first start that listens prints a key");
+    let listed = server.connect(&key).await.data("list_api_keys", json!({})).await;
+    let revoked = listed["keys"].as_array().unwrap().iter().filter(|key| key["revokedAt"].is_string()).count();
+    assert_eq!((listed["keys"].as_array().unwrap().len(), revoked), (2, 1), "{listed}");
+    server.end().await;
+}
+
 /// Makes a tool with an error, finds it by a test, fixes and deploys it, calls it both ways, makes it worse, takes that
 /// back, and clears up.
 async fn whole_loop(host: &Client) {

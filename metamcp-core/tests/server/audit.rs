@@ -56,6 +56,9 @@ async fn entries_say_what_was_changed() {
     let written = meta.audit(1).await.unwrap().remove(0);
     assert_eq!((written.action.as_str(), written.subject.as_deref()), ("write_file", Some("c1 src/a.js")));
 
+    let for_none = json!({ "name": "agent", "scopes": ["read"], "servers": [] });
+    let said = client.failure("create_api_key", for_none).await;
+    assert!(said.starts_with("invalid_definition: servers is empty"), "{said}");
     let new = json!({ "name": "agent", "scopes": ["read", "call"], "servers": ["team-*"] });
     let id = client.data("create_api_key", new).await["id"].as_str().unwrap().to_owned();
     let named = format!("{id} agent read,call team-*");
