@@ -452,7 +452,7 @@ async fn a_lease_that_was_given_back_is_free_also_once_the_clock_is_set_back() {
     let lease = registry.acquire_lease("server:x", "holder", Duration::from_secs(30)).await.unwrap();
     registry.release_lease(&lease).await.unwrap();
     // What a clock of the year 2000 would still take for held.
-    let held = Statement::new("SELECT count(*) FROM mcp_leases WHERE expires_at > '2000'", []);
+    let held = Statement::new("SELECT count(*) FROM mcp_leases WHERE expires_at > '2000-01-01'", []);
     let rows = SqliteExecutor::open(&path).await.unwrap().execute(vec![held]).await.unwrap();
     assert_eq!(rows[0][0], [SqlValue::Integer(0)]);
 }

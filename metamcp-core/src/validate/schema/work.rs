@@ -8,7 +8,7 @@
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ptr;
+use std::{mem, ptr};
 
 use serde_json::{Map, Value};
 
@@ -100,7 +100,13 @@ impl Workload {
 
     /// The steps to make a validator that is also asked for the schemas at these places, or `None` if they are too many.
     pub(super) fn making<'a>(&self, places: impl IntoIterator<Item = &'a str>) -> Option<u64> {
-        let mut making = Making { schemas: &self.schemas, memos: [HashMap::new(), HashMap::new(), HashMap::new()] };
+        let mut making = Making {
+            schemas: &self.schemas,
+            memos: [HashMap::new(), HashMap::new(), HashMap::new()],
+            outlined: HashMap::new(),
+            outermost: DEPTH,
+            visited: 0,
+        };
         let places = places.into_iter().filter_map(|place| self.places.get(place));
         let mut asked = [ROOT].into_iter().chain(self.targets.iter().copied()).chain(places.copied());
         asked.try_fold(0, |steps, schema| within_most(steps + MAKING * making.compiling(schema, 0)?))
@@ -187,6 +193,11 @@ impl Node {
 struct Making<'a> {
     schemas: &'a [Node],
     memos: [HashMap<usize, u64>; 3],
+    /// Schemas of which an outline is being made, and how deep: the crate leaves a placeholder where it comes back to one.
+    outlined: HashMap<usize, u32>,
+    /// The least deep of those that the present schema came back to.
+    outermost: u32,
+    visited: u64,
 }
 
 impl Making<'_> {
@@ -209,6 +220,17 @@ impl Making<'_> {
 
     /// What it may evaluate of a value, by all that applies to the same value, references followed.
     fn outlining(&mut self, schema: usize, depth: u32) -> Option<u64> {
+        if let Some(&begun) = self.outlined.get(&schema) {
+            self.outermost = self.outermost.min(begun);
+            return Some(1);
+        }
+        self.outlined.insert(schema, depth);
+        let steps = self.outlining_all(schema, depth);
+        self.outlined.remove(&schema);
+        steps
+    }
+
+    fn outlining_all(&mut self, schema: usize, depth: u32) -> Option<u64> {
         self.once(1, schema, depth, |making, node, depth| {
             let mut steps = 1;
             for part in node.within() {
@@ -245,9 +267,17 @@ impl Making<'_> {
         if depth == DEPTH {
             return None;
         }
+        self.visited = within_most(self.visited + 1)?;
         let schemas = self.schemas;
+        let outer = mem::replace(&mut self.outermost, DEPTH);
         let steps = steps(self, &schemas[schema], depth + 1)?;
-        self.memos[memo].insert(schema, steps);
+        if self.outermost >= depth {
+            self.memos[memo].insert(schema, steps);
+            self.outermost = outer;
+        } else {
+            // It took less since it came back to what is being made; elsewhere it takes more.
+            self.outermost = self.outermost.min(outer);
+        }
         Some(steps)
     }
 }
